@@ -1,0 +1,1 @@
+"""Depth from one photo with Deep Convolutional Neural Fields; see the architecture section of README.md."""

@@ -1,0 +1,22 @@
+"""Photos with measured depth, whatever they were stored as.
+
+A dataset is a module with one function, `samples(raw, ...)`, that yields a `Sample` for each photo of a folder
+without reading its pixels yet.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Sample(NamedTuple):
+    """One photo with its depth, not read yet; can be sent to another process."""
+
+    name: str  # a file name without suffix, unique in its split
+    split: str  # "train" or "test"
+    source: str  # where it came from, for people: "nyu_depth_v2_labeled.mat#17"
+    inputs: tuple[str, ...]  # the files it is read from
+    read: Callable[[], tuple[np.ndarray, np.ndarray]]
+    """Gives the photo, uint8 H×W×3 RGB, and its depth, float32 H×W metres along the optical axis, NaN where there is
+    no measurement. Raises tool.Failure naming the file where either cannot be used."""
