@@ -54,9 +54,9 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold an advisory lock named by the file `path`; waits for whoever holds it. BlockingIOError is never raised."""
+def lock(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold an advisory lock named by the file `path`; wait for whoever holds it, or else raise BlockingIOError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

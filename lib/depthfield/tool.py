@@ -1,5 +1,6 @@
 """What every command shares: its arguments, its messages, its exit status, its signals and its progress."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -120,3 +121,46 @@ def progress(items: Iterable[Item], total: int | None, unit: str) -> Iterator[It
             told, rate = now, count / (now - begun)
             left = f" of {total} {unit}, {rate:.3g}/s, {(total - count) / rate:.0f} s left" if total else f" {unit}"
             say(f"{count}{left}")
+
+
+def spread(function: Callable[[Item], object], items: Iterable[Item], jobs: int) -> Iterator:
+    """`function` of each item, in order, computed by `jobs` processes (this one alone where it is 1).
+
+    Whatever ends the caller, an exception or a signal, ends the processes at once.
+    """
+    if jobs == 1:
+        yield from map(function, items)
+        return
+    import multiprocessing
+
+    pool = multiprocessing.get_context("fork").Pool(jobs, initializer=deaf)
+    try:
+        yield from pool.imap(function, items)
+    finally:
+        pool.terminate()
+        pool.join()
+
+
+def deaf() -> None:
+    """Leave Ctrl-C to the parent of this process, which ends it, and SIGTERM to the system."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Discard what is written to stderr meanwhile: TensorFlow logs at import whatever it is told."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,104 @@
+"""From the photos of a dataset to patch files: which module reads a folder, and one photo's way."""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from depthfield import files
+from depthfield.field import similarity, superpixels
+from depthfield.records import patches
+from depthfield.samples import Sample, catalogue, folder, make3d, nyu
+from depthfield.tool import Failure, UsageError
+
+READERS = {"nyu": nyu.samples, "make3d": make3d.samples, "folder": folder.samples}
+
+
+class Way(NamedTuple):
+    """How photos are made into patches."""
+
+    superpixels: str
+    similarities: tuple[str, ...]
+    width: int | None  # a photo larger than this is made smaller, in proportion
+    height: int | None
+    force: bool  # also where the patch file is there and good
+
+
+class Outcome(NamedTuple):
+    path: Path
+    refused: str | None  # why there is no patch file
+
+
+def way(method: str, names: str, width: int | None, height: int | None, force: bool) -> Way:
+    """Check the options of make-patches; UsageError for what is unknown."""
+    superpixels.parse(method)
+    chosen = tuple(name.strip() for name in names.split(","))
+    for name in chosen:
+        if name not in similarity.SIMILARITIES:
+            raise UsageError(f"no similarity {name!r}; there are {', '.join(similarity.SIMILARITIES)}")
+    if len(set(chosen)) != len(chosen):
+        raise UsageError(f"a similarity is named twice in {names}")
+    return Way(method, chosen, width, height, force)
+
+
+def reader(raw: Path, name: str | None, options: dict) -> Callable[[Path], Iterator[Sample]]:
+    """The function that reads `raw`: by `name`, by the catalogue where raw is NAME/raw, or as a folder of photos.
+
+    `options` are those of samples.folder; UsageError where they are given for another reader.
+    """
+    if name is None:
+        datasets = catalogue.read()
+        named = raw.resolve().parent.name
+        name = datasets[named].reader if raw.name == "raw" and named in datasets else "folder"
+    if name not in READERS:
+        raise UsageError(f"no reader {name!r}; there are {', '.join(READERS)}")
+    given = {option: value for option, value in options.items() if value is not None}
+    if given and name != "folder":
+        raise UsageError(f"{raw}: read as {name}, where {', '.join(given)} mean nothing")
+    return partial(READERS[name], **given)
+
+
+def target(raw: Path) -> Path:
+    """Where the patch files of `raw` go unless told otherwise: NAME/patches of NAME/raw, $DATA_DIR/NAME/patches of NAME."""
+    raw = raw.resolve()
+    return raw.parent / "patches" if raw.name == "raw" else Path(os.environ.get("DATA_DIR", "data")) / raw.name / "patches"
+
+
+def make(sample: Sample, out: Path, way: Way) -> Outcome:
+    """Make one patch file OUT/SPLIT/NAME.npz, unless it is there, made the same way, and newer than what it is made of."""
+    path = out / sample.split / f"{sample.name}.npz"
+    try:
+        if not way.force and files.is_current(path, sample.inputs) and made_alike(path, way):
+            return Outcome(path, None)
+        image, depth = fitted(*sample.read(), way.width, way.height)
+        patches.write(path, patches.make(image, depth, sample.source, way.superpixels, way.similarities))
+    except Failure as failure:
+        return Outcome(path, str(failure) if sample.source in str(failure) else f"{sample.source}: {failure}")
+    return Outcome(path, None)
+
+
+def made_alike(path: Path, way: Way) -> bool:
+    """Whether a patch file is whole and was made in this way."""
+    try:
+        made = patches.Settings.from_json(patches.read(path).settings)
+    except (Failure, ValueError, TypeError):
+        return False
+    small = (way.width is None or made.width <= way.width) and (way.height is None or made.height <= way.height)
+    return small and made[:2] == (way.superpixels, way.similarities)
+
+
+def fitted(
+    image: np.ndarray, depth: np.ndarray, width: int | None, height: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A photo and its depth made smaller in proportion, to fit into width×height pixels; depth by nearest neighbour."""
+    rows, columns = depth.shape
+    shrink = min((width or columns) / columns, (height or rows) / rows)
+    if shrink >= 1:
+        return image, depth
+    size = max(1, round(columns * shrink)), max(1, round(rows * shrink))
+    small = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    return np.asarray(small), np.asarray(Image.fromarray(depth).resize(size, Image.Resampling.NEAREST))

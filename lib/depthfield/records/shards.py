@@ -1,0 +1,142 @@
+"""TFRecord shards: one tf.train.Example per photo with the fields of a patch file, and how TensorFlow reads them."""
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from depthfield import files
+from depthfield.records.patches import Patch
+from depthfield.tool import Failure
+
+VERSION = 1
+DEPTH_STEPS = 65535  # a depth map is stored in 16 bits; 0 is no measurement
+
+FEATURES = {
+    "version": tf.io.FixedLenFeature([], tf.int64),
+    "name": tf.io.FixedLenFeature([], tf.string),
+    "source": tf.io.FixedLenFeature([], tf.string),
+    "settings": tf.io.FixedLenFeature([], tf.string),
+    "image": tf.io.FixedLenFeature([], tf.string),
+    "superpixels": tf.io.FixedLenFeature([], tf.string),
+    "depth_map": tf.io.FixedLenFeature([], tf.string),
+    "depth_scale": tf.io.FixedLenFeature([], tf.float32),
+    "centres": tf.io.FixedLenSequenceFeature([2], tf.float32, allow_missing=True),
+    "pairs": tf.io.FixedLenSequenceFeature([2], tf.int64, allow_missing=True),
+    "similarities": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
+    "similarity_names": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
+    "depth": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
+}
+
+
+def encode(name: str, patch: Patch) -> bytes:
+    """A patch as a serialised tf.train.Example. The depth map keeps metres to a 65535th of its greatest depth."""
+    greatest = np.nanmax(patch.depth_map, initial=0.0)
+    scale = np.float32(greatest / DEPTH_STEPS if greatest else 1.0)
+    units = np.nan_to_num(patch.depth_map / scale)
+    units = np.where(np.isnan(patch.depth_map), 0, np.clip(np.rint(units), 1, DEPTH_STEPS)).astype(np.uint16)
+    if patch.superpixels.max() > DEPTH_STEPS:
+        raise Failure(f"{name}: more superpixels than 16 bits can number")
+
+    def png(array: np.ndarray) -> bytes:
+        return tf.io.encode_png(array.reshape(*patch.superpixels.shape, -1), compression=3).numpy()
+
+    def bytes_list(*values: bytes) -> tf.train.Feature:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+    def floats(array: np.ndarray) -> tf.train.Feature:
+        return tf.train.Feature(float_list=tf.train.FloatList(value=array.ravel()))
+
+    def integers(array: np.ndarray) -> tf.train.Feature:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=array.ravel()))
+
+    example = {
+        "version": integers(np.array(VERSION)),
+        "name": bytes_list(name.encode()),
+        "source": bytes_list(patch.source.encode()),
+        "settings": bytes_list(patch.settings.encode()),
+        "image": bytes_list(png(patch.image)),
+        "superpixels": bytes_list(png(patch.superpixels.astype(np.uint16))),
+        "depth_map": bytes_list(png(units)),
+        "depth_scale": floats(scale),
+        "centres": floats(patch.centres),
+        "pairs": integers(patch.pairs),
+        "similarities": floats(patch.similarities),
+        "similarity_names": bytes_list(*(text.encode() for text in patch.similarity_names)),
+        "depth": floats(patch.depth),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=example)).SerializeToString(deterministic=True)
+
+
+def decode(serialized: tf.Tensor, fields: Sequence[str]) -> dict[str, tf.Tensor]:
+    """The named fields of an Example, decoded, in a graph.
+
+    image uint8 [H, W, 3]; superpixels int32 [H, W]; depth_map float32 [H, W] metres, NaN = none; centres float32
+    [n, 2]; pairs int32 [m, 2]; similarities float32 [m, K]; depth float32 [n] metres, NaN = none; strings as bytes.
+    """
+    needed = {"version", *fields}
+    needed |= {"depth_scale"} if "depth_map" in fields else set()
+    needed |= {"similarity_names"} if "similarities" in fields else set()
+    example = tf.io.parse_single_example(serialized, {field: FEATURES[field] for field in needed})
+    version = tf.debugging.assert_equal(example["version"], tf.constant(VERSION, tf.int64), "another record version")
+    with tf.control_dependencies([version]):
+        decoded = {field: tf.identity(example[field]) for field in fields}
+    if "image" in fields:
+        decoded["image"] = tf.io.decode_png(decoded["image"], channels=3)
+    if "superpixels" in fields:
+        decoded["superpixels"] = tf.cast(tf.io.decode_png(decoded["superpixels"], 1, tf.uint16)[..., 0], tf.int32)
+    if "depth_map" in fields:
+        units = tf.cast(tf.io.decode_png(decoded["depth_map"], 1, tf.uint16)[..., 0], tf.float32)
+        decoded["depth_map"] = tf.where(units == 0, np.float32("nan"), units * example["depth_scale"])
+    if "pairs" in fields:
+        decoded["pairs"] = tf.cast(decoded["pairs"], tf.int32)
+    if "similarities" in fields:
+        decoded["similarities"] = tf.reshape(decoded["similarities"], [-1, tf.size(example["similarity_names"])])
+    return decoded
+
+
+def read(shards: Sequence[Path], fields: Sequence[str] = tuple(FEATURES)) -> Iterator[dict[str, np.ndarray]]:
+    """Each example of the shards in order, as arrays (see `decode`); Failure naming the shard that is damaged."""
+    for shard in shards:
+        dataset = tf.data.TFRecordDataset(str(existing(shard))).map(lambda example: decode(example, fields))
+        try:
+            yield from dataset.as_numpy_iterator()
+        except tf.errors.OpError as error:
+            raise Failure(f"{shard}: {explanation(error)}") from None
+
+
+def existing(shard: Path) -> Path:
+    """The shard's path; Failure where there is no such file or it is empty."""
+    if not Path(shard).is_file():
+        raise Failure(f"{shard}: no such file")
+    return shard
+
+
+def explanation(error: tf.errors.OpError) -> str:
+    """Why a shard could not be read, for a person."""
+    if "another record version" in error.message:
+        return f"made by another version of to-tfrecord (this one reads version {VERSION}); make it again"
+    if isinstance(error, tf.errors.DataLossError):
+        return "truncated or damaged; make it again with to-tfrecord"
+    return "not a TFRecord shard of to-tfrecord: " + error.message.splitlines()[0]
+
+
+def write(shard: Path, examples: Iterable[bytes]) -> None:
+    """Write one shard, whole or not at all, after reading it back: the same bytes, and each decodes."""
+    with files.whole(shard) as temporary:
+        digests = []
+        try:
+            with tf.io.TFRecordWriter(str(temporary)) as writer:
+                for example in examples:
+                    writer.write(example)
+                    digests.append(hashlib.sha256(example).digest())
+            back = tf.data.TFRecordDataset(str(temporary))
+            for serialized, digest in itertools.zip_longest(back.as_numpy_iterator(), digests):
+                if serialized is None or digest is None or hashlib.sha256(serialized).digest() != digest:
+                    raise Failure(f"{shard}: what was written reads back differently; is the disk sound?")
+                decode(serialized, tuple(FEATURES))
+        except tf.errors.OpError as error:
+            raise Failure(f"{shard}: cannot write: {error.message.splitlines()[0]}") from None

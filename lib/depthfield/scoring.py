@@ -1,0 +1,72 @@
+"""How far predicted depth is from measured depth: rel, log10, rms and the three deltas, pooled and by image.
+
+The formulas are those of Liu et al. and Eigen et al., as in FCRN's error_metrics.m. Pooled over all pixels and averaged
+over images are two different numbers; every score here says which it is.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+METRICS = ("rel", "log10", "rms", "delta1", "delta2", "delta3")
+
+
+class Tally(NamedTuple):
+    """Sums over measured pixels: of each metric's term (squared error for rms), how many, and how many were predicted."""
+
+    sums: np.ndarray  # float64, in the order of METRICS
+    pixels: int  # compared
+    measured: int  # in the truth
+
+
+def tally(predicted: np.ndarray, truth: np.ndarray) -> Tally:
+    """Compare two maps of metres of one shape; NaN or ≤ 0 is no measurement in truth, no prediction in predicted."""
+    measured = truth > 0
+    both = measured & (predicted > 0)
+    p, g = predicted[both].astype(np.float64), truth[both].astype(np.float64)
+    ratio = np.maximum(p / g, g / p)
+    terms = [
+        np.abs(p - g) / g,
+        np.abs(np.log10(p / g)),
+        (p - g) ** 2,
+        ratio < 1.25,
+        ratio < 1.25**2,
+        ratio < 1.25**3,
+    ]
+    return Tally(np.array([term.sum() for term in terms], np.float64), int(both.sum()), int(measured.sum()))
+
+
+def scores(sums: np.ndarray, pixels: float) -> dict[str, float]:
+    """The metrics of summed terms, by name."""
+    means = dict(zip(METRICS, sums / pixels, strict=True))
+    return means | {"rms": float(np.sqrt(means["rms"]))}
+
+
+def summary(tallies: list[Tally]) -> dict:
+    """The scores of a set of images, pooled over all pixels and as the mean of the images' own, and their extent.
+
+    Images without a pixel to compare are left out. Raises ValueError where none is left.
+    """
+    compared = [one for one in tallies if one.pixels]
+    if not compared:
+        raise ValueError("no pixel has both a prediction and a measurement")
+    pixels = sum(one.pixels for one in compared)
+    pooled = scores(sum(one.sums for one in compared), pixels)
+    each = [scores(one.sums, one.pixels) for one in compared]
+    return {
+        "pooled over pixels": {name: float(pooled[name]) for name in METRICS},
+        "mean of images": {name: float(np.mean([image[name] for image in each])) for name in METRICS},
+        "images": len(compared),
+        "pixels": pixels,
+        "coverage": pixels / sum(one.measured for one in tallies),
+    }
+
+
+def table(summaries: dict[str, dict]) -> str:
+    """Summaries by name, as lines for a person."""
+    rows = [f"{'':42}" + "".join(f"{name:>8}" for name in METRICS)]
+    for name, one in summaries.items():
+        for kind in ("pooled over pixels", "mean of images"):
+            values = "".join(f"{one[kind][metric]:8.3f}" for metric in METRICS)
+            rows.append(f"{f'{name}, {kind}':42}" + values)
+    return "\n".join(rows)

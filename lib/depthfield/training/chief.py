@@ -1,0 +1,181 @@
+"""The chief: one training from its first or last checkpoint to its end, readable from top to bottom."""
+
+import json
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from depthfield import files, tool
+from depthfield.network import model as models
+from depthfield.records import batches
+from depthfield.records.patches import Settings
+from depthfield.tool import Failure, say
+from depthfield.training import checkpoints, rounds, survey
+from depthfield.training import recipe as recipes
+from depthfield.training.optimizer import learning_rate
+from depthfield.training.validation import Validation
+from depthfield.training.workers import Cluster, Here
+
+
+def train(
+    recipe: recipes.Recipe, run: Path, shards: Sequence[Path], cluster: dict | None, seconds: float | None
+) -> int:
+    """Train `recipe` on the photos of `shards` in the folder `run`, on a cluster or in this process.
+
+    Goes on from the newest good checkpoint of the run. Returns tool.DONE at the recipe's last step; tool.RUN_ME_AGAIN
+    after `seconds`, or on SIGTERM, SIGINT or SIGUSR2, with everything saved. Raises Failure where the run cannot go on.
+    """
+    stop = Stop(seconds)
+    open_run(run)
+    try:
+        with files.lock(run / "lock", wait=False):
+            return Training(recipe, run, shards, cluster).go(stop)
+    except BlockingIOError:
+        raise Failure(f"{run}: another train-depth is at work on this run") from None
+
+
+def open_run(run: Path) -> None:
+    """Make the folder of a run, readable by its owner alone."""
+    run.mkdir(parents=True, exist_ok=True)
+    run.chmod(0o700)
+
+
+class Stop:
+    """Why to stop early: a signal that came, or the time that is over."""
+
+    def __init__(self, seconds: float | None):
+        self.signal = None
+        self.end = None if seconds is None else time.monotonic() + seconds
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+            signal.signal(number, self.note)
+
+    def note(self, number: int, frame) -> None:
+        self.signal = signal.Signals(number).name
+
+    def reason(self) -> str | None:
+        if self.signal:
+            return self.signal
+        return "the time given is over" if self.end is not None and time.monotonic() >= self.end else None
+
+
+class Training:
+    def __init__(self, recipe: recipes.Recipe, run: Path, shards: Sequence[Path], cluster: dict | None):
+        self.recipe, self.run, self.shards = recipe, run, shards
+        recipes.freeze(recipe, run / "recipe.toml")
+        if not (run / "survey.json").exists():
+            survey.write(run / "survey.json", survey.survey(shards, recipe.validation_share))
+        self.survey = survey.read(run / "survey.json")
+        if self.survey.photos <= self.survey.held_out:
+            raise Failure("no photo is left to train on; lower validation_share")
+
+        tf.keras.utils.set_random_seed(recipe.seed)
+        self.place = Cluster(cluster) if cluster else Here()
+        with self.place.scope():
+            similarities = len(Settings.from_json(self.survey.settings).similarities)
+            self.model = models.build(recipe, similarities, self.survey.mean_log_depth)
+            self.state = rounds.state(self.model, recipe)
+        self.saved = self.restore()
+        self.validation = Validation(self.model, shards, self.survey.held_out_key)
+        self.events = tf.summary.create_file_writer(str(run / "events"))
+
+    def restore(self) -> Path | None:
+        """Take the values of the newest good checkpoint, if there is one."""
+        newest = checkpoints.newest(self.run / "checkpoints")
+        if newest is None:
+            return None
+        path, values = newest
+        variables = self.state.variables()
+        checkpoints.fit(path, values, {name: tuple(variable.shape) for name, variable in variables.items()})
+        for name, variable in variables.items():
+            variable.assign(values[name])
+        say(f"going on from {path}")
+        return path
+
+    def go(self, stop: Stop) -> int:
+        recipe, begun = self.recipe, time.monotonic()
+        first = step = int(self.state.step.numpy())
+        round = rounds.make(self.state, recipe, recipe.round_steps)
+        summed = saved = begun
+        validated, losses, photos = step, [], 0
+        say(
+            f"{self.survey.photos - self.survey.held_out} photos to train on, {self.survey.held_out} held out; "
+            f"step {step} of {recipe.steps}, {self.place.workers} at work; watch {self.run / 'metrics.jsonl'}"
+        )
+
+        def rounds_left() -> int:
+            return 0 if stop.reason() else -(-(recipe.steps - step) // recipe.round_steps)
+
+        for loss in self.place.rounds(round, self.batches, rounds_left):
+            now = time.monotonic()
+            if loss is not None:
+                if not np.isfinite(loss):
+                    raise Failure(
+                        f"the loss is not finite near step {step}; the last good checkpoint is {self.saved or 'none'}; "
+                        "a lower learning_rate may help (--set learning_rate=...)"
+                    )
+                step += recipe.round_steps
+                photos += recipe.round_steps * recipe.batch_size
+                losses.append(float(loss))
+            if now - summed >= recipe.summary_seconds and losses:
+                self.summarise(step, np.mean(losses), photos / (now - summed))
+                summed, losses, photos = now, [], 0
+            if now - saved >= recipe.checkpoint_seconds:
+                self.save()
+                saved = time.monotonic()
+            if step - validated >= recipe.validation_steps and step < recipe.steps:
+                self.validate(step)
+                validated = step
+                summed, losses, photos = time.monotonic(), [], 0  # the rate is of training alone
+
+        if step >= recipe.steps:
+            if step > first:
+                self.validate(step)
+                self.save()
+            say(f"trained to step {step} in {time.monotonic() - begun:.0f} s: {self.saved}")
+            return tool.DONE
+        self.save()
+        say(f"stopped at step {step} ({stop.reason()}), saved as {self.saved}; run me again to go on")
+        return tool.RUN_ME_AGAIN
+
+    def batches(self) -> tf.data.Dataset:
+        """The batches of one worker; in this process their order follows from the seed."""
+        seed = self.recipe.seed if isinstance(self.place, Here) else None
+        return batches.endless(
+            self.shards, self.survey.held_out_key, self.recipe.batch_size, self.recipe.mirror, seed
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint, unless a value is not finite: a bad one must not take the place of a good one."""
+        values = {name: variable.numpy() for name, variable in self.state.variables().items()}
+        if all(np.isfinite(value).all() for value in values.values()):
+            self.saved = checkpoints.save(self.run / "checkpoints", values)
+
+    def summarise(self, step: int, loss: float, rate: float) -> None:
+        """Tell how training goes: a line on stderr, one of metrics.jsonl, TensorBoard's scalars."""
+        numbers = {"loss": float(loss), "photos_per_second": rate}
+        numbers["learning_rate"] = float(learning_rate(self.recipe, tf.constant(step)))
+        names = Settings.from_json(self.survey.settings).similarities
+        numbers |= {f"beta_{name}": float(value) for name, value in zip(names, self.model.beta.numpy(), strict=True)}
+        self.record(step, "training", numbers)
+        say(f"step {step} of {self.recipe.steps}, loss {loss:.4f}, {rate:.1f} photos/s")
+
+    def validate(self, step: int) -> None:
+        """Measure the held-out photos; τ is set on the way."""
+        numbers = self.validation.run()
+        self.record(step, "validation", numbers)
+        with self.events.as_default(step):
+            tf.summary.image("photo, truth, prediction, uncertainty", self.validation.pictures(), max_outputs=8)
+        say(f"step {step}: held-out photos rel {numbers['rel']:.3f}, delta1 {numbers['delta1']:.3f}")
+
+    def record(self, step: int, kind: str, numbers: dict[str, float]) -> None:
+        line = {"step": step, "kind": kind, "time": round(time.time(), 3)} | numbers
+        with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        with self.events.as_default(step):
+            for name, value in numbers.items():
+                tf.summary.scalar(f"{kind}/{name}", value)
+        self.events.flush()

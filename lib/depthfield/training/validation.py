@@ -1,0 +1,69 @@
+"""How good the model is on the training photos held out, and the precision τ that fits them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from depthfield import picture, scoring
+from depthfield.field import fill, random_field
+from depthfield.network.model import DepthField
+from depthfield.records import batches
+
+BATCH = 8
+PICTURED = 3  # photos shown in TensorBoard
+
+
+class Validation:
+    """The held-out photos of a training, measured whenever asked. Where none are held out, all photos stand in."""
+
+    def __init__(self, model: DepthField, shards: Sequence[Path], held_out_key: int):
+        self.model = model
+        self.photos = batches.photos(shards, None if held_out_key < 0 else held_out_key)
+        self.batches = batches.padded(self.photos, BATCH)
+        self.measure = tf.function(self._measure, input_signature=[self.batches.element_spec])
+
+    def _measure(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        z, weights = self.model(batch)
+        missing = batch["present"] & ~batch["measured"]
+        terms = random_field.likelihood_terms(z, weights, batch["pairs"], batch["log_depth"], missing)
+        return z, random_field.answer(z, weights, batch["pairs"]), *terms
+
+    def run(self) -> dict[str, float]:
+        """Measure the model, set its τ to the best for these photos, and return scores by name.
+
+        The scores are over superpixels, each against its mean measured depth: quick, and close to those over pixels.
+        `nll` is -log Pr(y | photo) a measured superpixel at the new τ; `unary_rel` is that of z without the field.
+        """
+        answers, unaries, q, log_determinants, measured = [], [], 0.0, 0.0, 0.0
+        for batch in self.batches:
+            z, y, batch_q, batch_log = self.measure(batch)
+            known = batch["measured"].numpy()
+            truth = np.exp(batch["log_depth"].numpy()[known])
+            answers.append(scoring.tally(np.exp(y.numpy()[known]), truth))
+            unaries.append(scoring.tally(np.exp(z.numpy()[known]), truth))
+            q += float(tf.reduce_sum(batch_q))
+            log_determinants += float(tf.reduce_sum(batch_log))
+            measured += known.sum()
+        tau = random_field.best_tau(q, measured)
+        if np.isfinite(tau):
+            self.model.tau.assign(tau)
+        nll = random_field.negative_log_likelihood(q, log_determinants, measured, tau)
+        scores = scoring.summary(answers)["pooled over pixels"]
+        unary = scoring.summary(unaries)["pooled over pixels"]
+        return scores | {"unary_rel": unary["rel"], "nll": float(nll) / measured, "tau": tau}
+
+    def pictures(self) -> np.ndarray:
+        """photo | truth | prediction | uncertainty of the first photos, uint8 [P, H, 4W + gaps, 3]."""
+        panels = []
+        for photo in self.photos.take(PICTURED):
+            batch = {name: value[None] for name, value in photo.items()}
+            z, weights = self.model(batch)
+            y, sigma = random_field.marginals(z, weights, batch["pairs"], tf.convert_to_tensor(self.model.tau))
+            truth = np.where(photo["measured"], np.exp(photo["log_depth"]), np.nan)
+            image, labels, pairs = (photo[name].numpy() for name in ("image", "superpixels", "pairs"))
+            depth, deviation = np.moveaxis(fill.smooth(np.stack([y[0], sigma[0]], axis=1), image, labels, pairs), 2, 0)
+            panels.append(picture.panel(image, truth[labels], np.exp(depth), np.exp(depth) * deviation))
+        same = [one for one in panels if one.shape == panels[0].shape]
+        return np.stack(same)

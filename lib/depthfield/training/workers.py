@@ -1,0 +1,79 @@
+"""Rounds in this process, or on the workers of a cluster: both are an endless stream of losses."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+from depthfield.tool import Failure
+
+WAIT_SECONDS = 0.5  # at most, before the chief may look at its clock and its signals again
+AHEAD = 2  # rounds in flight for each worker, so that none waits for the chief
+
+
+class Here:
+    """No cluster: rounds are taken one by one in this process."""
+
+    workers = 1
+
+    def scope(self):
+        return contextlib.nullcontext()
+
+    def rounds(
+        self, round: Callable, batches: Callable[[], tf.data.Dataset], count: Callable[[], int]
+    ) -> Iterator[tf.Tensor]:
+        """The loss of each round while `count()` says that rounds are left to start."""
+        iterator = iter(batches())
+        while count() > 0:
+            yield round(iterator)
+
+
+class Cluster:
+    """The parameter servers and workers of a cluster.json; the state lives on the servers, workers take the rounds."""
+
+    def __init__(self, cluster: dict[str, list[str]]):
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec(cluster), task_type="chief", task_id=0, rpc_layer="grpc"
+        )
+        try:
+            self.strategy = tf.distribute.ParameterServerStrategy(resolver)
+            self.coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)
+        except (tf.errors.OpError, ValueError) as error:
+            raise Failure(f"cannot join the cluster: {str(error).splitlines()[0]}") from None
+        self.workers = len(cluster["worker"])
+
+    def scope(self):
+        return self.strategy.scope()
+
+    def rounds(
+        self, round: Callable, batches: Callable[[], tf.data.Dataset], count: Callable[[], int]
+    ) -> Iterator[tf.Tensor | None]:
+        """The loss of each round as it ends, by whatever worker, or None where none has ended for WAIT_SECONDS."""
+        iterators = iter(self.coordinator.create_per_worker_dataset(batches))
+        finished: queue.Queue = queue.Queue()
+        flying = 0
+
+        def fetch(value) -> None:
+            try:
+                finished.put(value.fetch())
+            except Exception as error:  # handed over to the chief's own thread
+                finished.put(error)
+
+        while True:
+            while flying < AHEAD * self.workers and count() - flying > 0:
+                flying += 1
+                value = self.coordinator.schedule(round, args=(iterators,))
+                threading.Thread(target=fetch, args=(value,), daemon=True).start()
+            if not flying:
+                return
+            try:
+                result = finished.get(timeout=WAIT_SECONDS)
+            except queue.Empty:
+                yield None
+                continue
+            flying -= 1
+            if isinstance(result, Exception):
+                raise Failure(f"the cluster is lost: {str(result).splitlines()[0]}") from result
+            yield result
