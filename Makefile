@@ -1,0 +1,89 @@
+# depthfield: every step as a target. The commands in bin/ do the work; this file names them and their settings.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Settings: make train STEPS=2000 RUNID=second
+PYTHON     ?= python3#           the Python to set up with, 3.11 or newer
+DATA_DIR   ?= ./data#            where datasets live
+RUN_DIR    ?= ./runs#            where runs live
+DATASET    ?= rooms#             the dataset of train, distributed, evaluate
+MODEL      ?= small
+RECIPE     ?= $(MODEL)#          a recipe of lib/recipes, or a .toml file (MODEL is its older name)
+RUNID      ?= $(DATASET)-$(notdir $(basename $(RECIPE)))#  the run's folder in RUN_DIR
+STEPS      ?=#                   training steps in all (the recipe's own otherwise)
+BATCHSIZE  ?=#                   photos a step of one worker
+WORKERS    ?= 2#                 workers of distributed
+PS_NODES   ?= 1#                 parameter servers of distributed
+CKPT_FREQ  ?=#                   seconds between checkpoints
+SUM_FREQ   ?=#                   seconds between lines of metrics
+TIMEOUT    ?=#                   stop after so many seconds with everything saved, status 99
+WIDTH      ?=#                   preprocess: make wider photos smaller
+HEIGHT     ?=#                   preprocess: make higher photos smaller
+START      ?=#                   preprocess: leave out the first photos
+LIMIT      ?=#                   preprocess: take no more photos
+FORCE      ?=#                   1: do again what is there already
+PHOTOS     ?=#                   predict: files or folders
+TB_PORT    ?= 5003#              TensorBoard's port
+
+export DATA_DIR RUN_DIR DATASET RECIPE RUNID STEPS BATCHSIZE WORKERS PS_NODES CKPT_FREQ SUM_FREQ TIMEOUT
+
+# download, preprocess and convert take names of datasets as further goals: make download make3d1 make3d2 nyu
+ifneq ($(filter download preprocess convert,$(firstword $(MAKECMDGOALS))),)
+NAMES := $(filter-out download preprocess convert,$(MAKECMDGOALS))
+$(foreach name,$(NAMES),$(eval .PHONY: $(name))$(eval $(name): ;@:))
+endif
+NAMES := $(or $(NAMES),$(DATASET))
+
+force := $(if $(FORCE),--force)
+option = $(if $($(1)),$(2) $($(1)))
+training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--steps) $(call option,TIMEOUT,--timeout) \
+	$(if $(BATCHSIZE),--set batch_size=$(BATCHSIZE)) $(if $(CKPT_FREQ),--set checkpoint_seconds=$(CKPT_FREQ)) \
+	$(if $(SUM_FREQ),--set summary_seconds=$(SUM_FREQ))
+records = $(DATA_DIR)/$(DATASET)/records
+
+.PHONY: help install datasets download preprocess convert train distributed evaluate predict tb demo test lint trial clean
+
+help: ## show this
+	@echo "targets:"
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@echo "settings, as make train STEPS=2000:"
+	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)#+ *(.*)/\1\t\3\t\2/p' $(MAKEFILE_LIST) | \
+		awk -F '\t' '{ printf "  %-14s%s%s\n", $$1, $$2, $$3 == "" ? "" : " [" $$3 "]" }'
+
+install: .venv/installed ## set up .venv with all that the commands need
+
+.venv/installed: pyproject.toml constraints.txt
+	@echo "setting up .venv (some minutes, once)" >&2
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+datasets: install ## list the datasets there are
+	@bin/fetch-dataset --list
+
+download: install ## fetch or render datasets: make download make3d1 make3d2 nyu
+	bin/fetch-dataset $(force) $(NAMES)
+
+preprocess: install ## divide photos into superpixels: make preprocess rooms
+	printf '%s\n' $(NAMES:%=$(DATA_DIR)/%/raw) | bin/make-patches $(force) $(call option,WIDTH,--width) \
+		$(call option,HEIGHT,--height) $(call option,START,--start) $(call option,LIMIT,--limit) > /dev/null
+
+convert: install ## pack patches into TFRecord shards: make convert rooms
+	find $(NAMES:%=$(DATA_DIR)/%/patches) -name '[!.]*.npz' | bin/to-tfrecord $(force)
+
+train: install ## train RECIPE on DATASET in one process
+	bin/train-depth $(training) $(records)/train-*.tfrecord
+
+distributed: install ## the same with WORKERS workers and PS_NODES parameter servers
+	sge/cluster.sh
+
+evaluate: install ## score the run RUNID on the test photos of DATASET
+	bin/score-depth --run $(RUN_DIR)/$(RUNID) $(records)/test-*.tfrecord
+
+predict: install ## the depth of PHOTOS by the run RUNID: make predict PHOTOS="holiday.jpg more/"
+	@test -n '$(PHOTOS)' || { echo 'name photos: make predict PHOTOS="holiday.jpg more/"' >&2; exit 2; }
+	bin/predict-depth --run $(RUN_DIR)/$(RUNID) --out $(RUN_DIR)/$(RUNID)/predictions --picture --uncertainty $(PHOTOS)
+
+tb: install ## TensorBoard over all runs, on TB_PORT
+	.venv/bin/tensorboard --logdir $(RUN_DIR) --port $(TB_PORT)

@@ -1,0 +1,129 @@
+"""How the nodes of a run find each other: each writes where it listens into the run's folder, one reader gathers it.
+
+A run has a secret token, so that a node is never joined to another run; an attempt has a folder of its own
+(`RUN/nodes/ATTEMPT/`), so that a node is never joined to an earlier one.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from depthfield import files, tool
+from depthfield.cluster.plan import ROLES, Node
+from depthfield.tool import Failure
+
+POLL_SECONDS = 0.3
+TOLD_SECONDS = 5  # between two lines about who is there
+
+
+class Announcement(NamedTuple):
+    """Where a node listens and which process it is; `start` (seconds since the epoch) tells it from a later one."""
+
+    host: str
+    port: int
+    pid: int
+    start: float
+    token: str
+
+
+def token(run: Path) -> str:
+    """The run's token; whoever asks first makes it, and the run's folder with it, for the owner alone."""
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = run / "token"
+    if not path.exists():
+        temporary = run / f".token.{secrets.token_hex(8)}"
+        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):  # another node was first: its token it is
+            os.link(temporary, path)
+        temporary.unlink()
+    found = path.read_text()
+    if not found:
+        raise Failure(f"{path}: the run's token is empty; end the run's nodes, remove the file and start again")
+    return found
+
+
+def folder(run: Path, attempt: int) -> Path:
+    """Where the nodes of an attempt announce themselves."""
+    return run / "nodes" / str(attempt)
+
+
+def announce(folder: Path, role: str, index: int, announcement: Announcement) -> None:
+    """Tell where a node listens; replaces what it told before."""
+    files.write_json(_path(folder, role, index), announcement._asdict())
+
+
+def withdraw(folder: Path, role: str, index: int, announcement: Announcement) -> None:
+    """Take an announcement back, unless it has been replaced by another's."""
+    if read(folder, role, index, announcement.token) == announcement:
+        _path(folder, role, index).unlink(missing_ok=True)
+
+
+def read(folder: Path, role: str, index: int, token: str) -> Announcement | None:
+    """A node's announcement; None where there is none, where it is not whole, or where its token is another."""
+    try:
+        found = Announcement(**json.loads(_path(folder, role, index).read_bytes()))
+        numbers = 0 < found.port < 2**16 and found.pid > 0 and found.start > 0
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    return found if numbers and found.host and isinstance(found.host, str) and found.token == token else None
+
+
+def stop_asked(folder: Path) -> bool:
+    """Whether the nodes of this attempt shall end: there is a file `stop`, or the folder is gone."""
+    try:
+        os.scandir(folder).close()  # opening the folder makes NFS look anew instead of answering from memory
+    except FileNotFoundError:
+        return True
+    return (folder / "stop").exists()
+
+
+def gather(nodes: list[Node], run: Path, attempt: int, seconds: float) -> dict[str, list[str]]:
+    """Wait until all nodes have announced themselves; the cluster in TensorFlow's shape: role to `host:port` by index.
+
+    The chief needs no announcement: it starts when the others are there, on a port nobody else must know (0).
+    Raises Failure after `seconds`, naming who is missing.
+    """
+    secret, here = token(run), folder(run, attempt)
+    awaited = [node for node in nodes if node.role != "chief"]
+    found: dict[Node, Announcement] = {}
+    begun = told = time.monotonic()
+    while True:
+        names = _names(here)
+        missing = [node for node in awaited if node not in found]
+        found |= _read_all([node for node in missing if _path(here, node.role, node.index).name in names], here, secret)
+        if len(found) == len(awaited):
+            found = _read_all(awaited, here, secret)  # one that ended meanwhile is waited for again
+        if len(found) == len(awaited):
+            break
+        now = time.monotonic()
+        if now - begun >= seconds:
+            names = ", ".join(f"{node.role} {node.index} on {node.host}" for node in awaited if node not in found)
+            count = f"{len(awaited) - len(found)} of {len(awaited)} nodes"
+            raise Failure(f"{count} have not announced themselves within {seconds:g} s: {names}")
+        if now - told >= TOLD_SECONDS:
+            told = now
+            tool.say(f"waiting for nodes: {len(found)} of {len(awaited)}")
+        time.sleep(POLL_SECONDS)
+    where = {node: f"{found[node].host}:{found[node].port}" if node in found else f"{node.host}:0" for node in nodes}
+    return {role: [where[node] for node in sorted(nodes, key=lambda n: n.index) if node.role == role] for role in ROLES}
+
+
+def _path(folder: Path, role: str, index: int) -> Path:
+    return folder / f"{role}-{index}.json"
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
+def _read_all(nodes: list[Node], folder: Path, token: str) -> dict[Node, Announcement]:
+    told = {node: read(folder, node.role, node.index, token) for node in nodes}
+    return {node: announcement for node, announcement in told.items() if announcement}

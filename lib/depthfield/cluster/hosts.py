@@ -1,0 +1,85 @@
+"""The hosts a cluster may use: read from a list, one a line, or found by looking at this machine."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from depthfield.tool import Failure
+
+LINE = "host slots [gpus] [memory]"
+HERE = "127.0.0.1"  # reached without a name service, and whatever this machine calls itself
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class Host(NamedTuple):
+    """A host and what of it we may use."""
+
+    name: str
+    slots: int
+    gpus: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES names them
+    memory: int = 0  # bytes; 0 where it is not known
+
+
+def read(lines: Iterable[str]) -> list[Host]:
+    """The hosts of a list; blank lines and what follows a # are left out, a host on several lines adds up.
+
+    Raises Failure for a line that is not `host slots [gpus] [memory]`, by its number.
+    """
+    totals: dict[str, list[int]] = {}
+    for number, line in enumerate(lines, start=1):
+        fields = line.partition("#")[0].split()
+        if not fields:
+            continue
+        try:
+            name, slots, gpus, memory = fields + ["0"] * (4 - len(fields))
+            found = [int(slots), int(gpus), size(memory)]
+            if found[0] < 1 or found[1] < 0:
+                raise ValueError
+        except ValueError:
+            raise Failure(f"line {number} of the hosts is no `{LINE}`, slots 1 or more: {line.strip()!r}") from None
+        total = totals.setdefault(name, [0, 0, 0])
+        totals[name] = [sum(pair) for pair in zip(total, found, strict=True)]
+    return [Host(name, slots, numbered(gpus), memory) for name, (slots, gpus, memory) in totals.items()]
+
+
+def size(text: str) -> int:
+    """Bytes from `64G`, `512M`, `1.5T` or a plain number; raises ValueError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)", text.upper())
+    if not match:
+        raise ValueError(text)
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def numbered(gpus: int) -> tuple[str, ...]:
+    """The names of so many GPUs of one host."""
+    return tuple(map(str, range(gpus)))
+
+
+def this_machine() -> Host:
+    """This machine: the cores and GPUs this process may use, and its memory."""
+    return Host(HERE, cores(), visible_gpus(), psutil.virtual_memory().total)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The NVIDIA GPUs this process may use, asked of the driver: importing TensorFlow would take seconds."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        names = [name.strip() for name in allowed.split(",")]
+        return tuple(name for name in names if name not in ("", "-1"))
+    try:
+        told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30).stdout
+        return numbered(len(re.findall(r"^GPU \d+:", told, re.MULTILINE)))
+    except (OSError, subprocess.TimeoutExpired):
+        cards = Path("/proc/driver/nvidia/gpus")
+        return numbered(len(list(cards.iterdir())) if cards.is_dir() else 0)

@@ -1,0 +1,166 @@
+"""One node of a cluster: TensorFlow's server, living until it is told to end or whoever started it is gone."""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import psutil
+
+from depthfield import tool
+from depthfield.cluster import announcements, hosts
+from depthfield.cluster.announcements import Announcement
+from depthfield.tool import Failure, UsageError
+
+LOOK_SECONDS = 0.5  # between two looks at the stop file and at whoever started us
+LOG_SECONDS = 30
+
+
+class Start(NamedTuple):
+    """What a node is started with."""
+
+    role: str
+    index: int
+    run: Path
+    attempt: int
+    host: str
+    port: int | None
+    threads: int | None
+    starter: int  # the process this node lives with
+
+
+def asked(role: str, arguments: dict) -> Start:
+    """What the command line of `ps-node` or `worker-node` asks for."""
+    port = tool.number(arguments, "--port", least=1)
+    if port and port >= 2**16:
+        raise UsageError(f"--port takes a number below {2**16}, not {port}")
+    return Start(
+        role,
+        tool.number(arguments, "--index", least=0),
+        Path(arguments["--run"]),
+        tool.number(arguments, "--attempt", least=1),
+        arguments["--host"] or os.environ.get("HOSTNAME") or socket.gethostname(),
+        port,
+        tool.number(arguments, "--threads", least=1),
+        tool.number(arguments, "--parent", least=1) or os.getppid(),
+    )
+
+
+def without_proxies() -> None:
+    """Forget the proxies of the environment: gRPC looks for the nodes behind them, without end. For the chief too."""
+    for proxy in ("grpc_proxy", "https_proxy", "http_proxy"):
+        os.environ.pop(proxy, None)
+
+
+def serve(start: Start) -> NoReturn:
+    """Be a node: serve, announce where, and end with status 0 as soon as it is told to or its starter is gone.
+
+    Raises Failure where the node already runs, was announced elsewhere, or does not get its port.
+    """
+    starter = _process(start.starter)
+    folder = announcements.folder(start.run, start.attempt)
+    mine, status = None, tool.DONE
+    try:
+        token = announcements.token(start.run)
+        port = start.port or _recorded_port(start, folder, token)
+        if port:
+            _check_free(port)
+        server = _server(start, port or 0)
+        me = psutil.Process()
+        taken = int(server.target.rpartition(":")[2])
+        mine = Announcement(start.host, taken, me.pid, me.create_time(), token)
+        folder.mkdir(parents=True, exist_ok=True)
+        announcements.announce(folder, start.role, start.index, mine)
+        end = _live(f"{start.role} {start.index} on {start.host}:{taken}", me, folder, starter)
+    except SystemExit:
+        end = "SIGTERM"
+    except KeyboardInterrupt:
+        end = "interrupted"
+    except OSError as error:
+        end, status = tool.reason(error), tool.FAILED
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if mine:
+            with contextlib.suppress(OSError):
+                announcements.withdraw(folder, start.role, start.index, mine)
+    tool.say(f"{start.role} {start.index} ended: {end}")
+    os._exit(status)  # TensorFlow's server cannot be shut down: an exit in order ends in a segmentation fault
+
+
+def _live(who: str, me: psutil.Process, folder: Path, starter: psutil.Process | None) -> str:
+    """Log memory and load until there is a reason to end; returns it."""
+    told, busy = me.create_time(), 0.0
+    due = time.monotonic()
+    while True:
+        if announcements.stop_asked(folder):
+            return "told to stop"
+        if _gone(starter):
+            return "whoever started it is gone"
+        if time.monotonic() >= due:
+            due += LOG_SECONDS
+            now, used = time.time(), sum(me.cpu_times()[:2])
+            load, told, busy = (used - busy) / max(now - told, 1e-3), now, used
+            tool.say(f"{who}, {me.memory_info().rss / 2**20:.0f} MB, load {load:.1f}")
+        time.sleep(LOOK_SECONDS)
+
+
+def _server(start: Start, port: int):
+    """TensorFlow's server for this node alone: it need not know the others, the chief tells it when it connects."""
+    without_proxies()
+    import tensorflow as tf
+
+    cores = start.threads or hosts.cores()
+    config = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=cores,
+        # With a single thread a worker that calls a parameter server waits for itself, without end.
+        inter_op_parallelism_threads=max(4, cores),
+    )
+    address = {start.role: {start.index: f"{start.host}:{port}"}}
+    try:
+        return tf.distribute.Server(
+            address, job_name=start.role, task_index=start.index, protocol="grpc", config=config
+        )
+    except tf.errors.OpError as error:
+        raise Failure(f"TensorFlow's server does not start on port {port or '0 (any)'}: {error.message}") from None
+
+
+def _recorded_port(start: Start, folder: Path, token: str) -> int | None:
+    """The port this node had before it crashed: the chief finds it again only there."""
+    before = announcements.read(folder, start.role, start.index, token)
+    if not before:
+        return None
+    who = f"{start.role} {start.index} of attempt {start.attempt}"
+    if before.host != start.host:
+        raise Failure(f"{who} was announced on {before.host}: on another host it can only join the next attempt")
+    process = _process(before.pid)
+    if not _gone(process) and abs(process.create_time() - before.start) < 2:  # the clock may have been set since
+        raise Failure(f"{who} is running already: process {before.pid}, port {before.port}")
+    return before.port
+
+
+def _check_free(port: int) -> None:
+    """Raises Failure for a port that is taken, before seconds go into importing TensorFlow."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise Failure(f"port {port} cannot be taken: {tool.reason(error)}") from None
+
+
+def _process(number: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(number)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _gone(process: psutil.Process | None) -> bool:
+    """Whether a process has ended; one that nobody has buried yet (a zombie) has."""
+    try:
+        return process is None or not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

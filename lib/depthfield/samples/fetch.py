@@ -1,0 +1,551 @@
+"""Fetch a dataset of the catalogue: download, verify, unpack, or render it, and know what is already there.
+
+DATA_DIR/NAME/
+  raw/             what readers read: files as published, each archive unpacked in a folder of its own name
+  downloads/       the archives; FILE.part, what has come of a broken download; FILE.bad, what did not verify
+  SHA256SUMS       published, or recorded when first fetched, and held to ever after; `sha256sum -c` reads it
+  .verified.json   sizes and times of what was verified, so that gigabytes are not hashed on every call
+"""
+
+import contextlib
+import email.utils
+import functools
+import io
+import itertools
+import json
+import os
+import random
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+import requests
+import urllib3
+
+from depthfield import files, tool
+from depthfield.samples.catalogue import Dataset, File, in_words
+from depthfield.samples.unpack import BadArchiveError, check_room, unpack, whole_folder
+
+CONNECT_SECONDS, READ_SECONDS = 20, 60
+LONGEST_PAUSE = 60  # seconds between two tries
+LONGEST_RETRY_AFTER = 300  # seconds a server may make us wait; more is for the person to decide
+CHUNK = 1 << 18
+LONG_TO_HASH = 500_000_000  # bytes that take a noticeable while
+RENDERED = 11  # bytes a pixel before compression: three of colour, four of depth, four as a camera would have it
+UNPACKED = 1.5  # bytes on disk for a byte of archive: photos hardly compress, laser grids to a third
+PAGE = re.compile(rb"\s*(<!doctype html|<html|<head|<!--|<script)", re.IGNORECASE)
+
+
+# --- one dataset --------------------------------------------------------------------------------------------------
+
+
+class Home(NamedTuple):
+    """The folder of one dataset and what is known of the files in it; `place` is a path relative to it."""
+
+    folder: Path
+    sums: dict[str, str]  # place: sha256
+    files: dict[str, list]  # place: [bytes, mtime in ns, sha256] when it was last hashed
+    unpacked: dict[str, dict]  # place of a folder: {"sha256": of its archive, "files": {relative path: [bytes, mtime]}}
+
+
+def fetch(dataset: Dataset, data: Path, mirror: str | None = None, force: bool = False, retries: int = 5) -> bool:
+    """Bring `data`/NAME/raw to hold all of the dataset; whether it does. Each file that fails is named on stderr.
+
+    What is there and verifies is kept, unless `force`. `mirror` is an address or a folder to take the files from.
+    Raises tool.Failure or OSError where not even a start can be made.
+    """
+    with _alone(data / dataset.name):
+        home = _open_home(data / dataset.name)
+        missing = [file for file in dataset.files if force or not _there(home, file)]
+        if home.files:
+            _remember(home)
+        if not force and all(file.optional for file in missing):
+            return True
+        tool.say(f"{dataset.name}: {dataset.licence}" + (f"; please cite {dataset.citation}" * bool(dataset.citation)))
+        _check_room_for(home, dataset, missing, force)
+        failed = False
+        for file in missing:
+            try:
+                _bring(home, file, _addresses(dataset, file, mirror), force, retries)
+            except (tool.Failure, OSError) as error:
+                told = tool.reason(error) if isinstance(error, OSError) else error
+                tool.say(f"{dataset.name}: {file.name}: {told}" + " (the dataset is whole without it)" * file.optional)
+                failed |= not file.optional
+        return not failed
+
+
+def render(
+    dataset: Dataset,
+    data: Path,
+    train: int,
+    test: int,
+    size: tuple[int, int],
+    seed: int,
+    jobs: int | None = None,
+    force: bool = False,
+) -> None:
+    """Render `data`/NAME/raw as `rooms.write` does with these settings; what was rendered with the same is kept.
+
+    Raises tool.Failure, tool.UsageError or OSError.
+    """
+    raw = data / dataset.name / "raw"
+    note = raw / "rooms.json"
+    settings = {"train": train, "test": test, "size": list(size), "seed": seed}
+    with _alone(raw.parent):
+        told = _read_json(note)
+        if told.get("settings") not in (None, settings):
+            tool.say(f"{dataset.name}: {raw} was rendered with other settings: rendering anew")
+        elif told and not force and _changed(raw, told["files"]) is None:
+            return
+        from depthfield.samples import rooms
+
+        check_room(raw.parent, (train + test) * size[0] * size[1] * RENDERED, f"to render {train + test} photos")
+        with whole_folder(raw, raw.parent / ".rendering") as folder:
+            rooms.write(folder, train=train, test=test, size=size, seed=seed, jobs=jobs)
+            files.write_json(folder / note.name, {"settings": settings, "files": _listing(folder)})
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other fetch-datasets out of `folder`, saying so where one is at work there already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(files.lock(folder / ".lock", wait=False))
+        except BlockingIOError:
+            tool.say(f"waiting for another {tool.name()} at work in {folder}")
+            held.enter_context(files.lock(folder / ".lock"))
+        yield
+
+
+def _open_home(folder: Path) -> Home:
+    for name in ("raw", "downloads"):
+        (folder / name).mkdir(exist_ok=True)
+    sums = {}
+    with contextlib.suppress(FileNotFoundError):
+        for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
+            if match := re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line):
+                sums[match[2]] = match[1]
+    known = _read_json(folder / ".verified.json")
+    return Home(folder, sums, known.get("files", {}), known.get("unpacked", {}))
+
+
+def _remember(home: Home) -> None:
+    sums = "".join(f"{known}  {place}\n" for place, known in sorted(home.sums.items()))
+    verified = json.dumps({"files": home.files, "unpacked": home.unpacked}) + "\n"
+    for name, text in (("SHA256SUMS", sums), (".verified.json", verified)):
+        path = home.folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            files.write_text(path, text)
+
+
+def _place(file: File) -> str:
+    return f"downloads/{file.name}" if file.unpack else f"raw/{file.name}"
+
+
+def _there(home: Home, file: File) -> bool:
+    """Whether what a reader needs of `file` is in raw/ and as it was when it was verified."""
+    if not file.unpack:
+        return _verifies(home, file)
+    told = home.unpacked.get(f"raw/{file.folder}")
+    wanted = file.sha256 or home.sums.get(_place(file))
+    if told is None or told["sha256"] != wanted:
+        return False
+    folder = home.folder / "raw" / file.folder
+    changed = _changed(folder, told["files"])
+    if changed is not None:
+        tool.say(f"{folder / changed}: changed or gone since it was unpacked: unpacking {file.name} anew")
+    return changed is None
+
+
+def _verifies(home: Home, file: File) -> bool:
+    """Whether the file is there with the size and sum it is to have; one that is not as it should be is set aside.
+
+    A file put there by hand, with no sum known to hold it to, is taken as it is and its sum recorded.
+    """
+    place = _place(file)
+    path = home.folder / place
+    if not path.exists():
+        return False
+    wanted = file.sha256 or home.sums.get(place)
+    found = _sum(home, place)
+    wrong = _wrong(path, file, wanted, found)
+    if wrong:
+        aside = _set_aside(home, path)
+        tool.say(f"{path}: {wrong}; kept as {aside}, fetching anew")
+        return False
+    if wanted is None and not file.unpack:
+        tool.say(f"{path}: was there already; its sha256 is recorded in {home.folder / 'SHA256SUMS'}")
+    if not file.unpack:
+        home.sums[place] = found
+    return True
+
+
+def _sum(home: Home, place: str) -> str:
+    """The SHA-256 of a file, hashed only where its size or time is not as it was when last hashed."""
+    path = home.folder / place
+    known = home.files.get(place)
+    stamp = _stamp(path)
+    if known is None or known[:2] != stamp:
+        known = home.files[place] = [*stamp, _hash(path)]
+    return known[2]
+
+
+def _hash(path: Path) -> str:
+    if path.stat().st_size > LONG_TO_HASH:
+        tool.say(f"{path}: checking its sha256")
+    return files.sha256(path)
+
+
+def _stamp(path: Path) -> list[int]:
+    known = path.stat()
+    return [known.st_size, known.st_mtime_ns]
+
+
+def _listing(folder: Path) -> dict[str, list[int]]:
+    """The stamp of each file under a folder, by its path in it."""
+    return {str(path.relative_to(folder)): _stamp(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _changed(folder: Path, told: dict[str, list[int]]) -> str | None:
+    """The first of the files of a `_listing` that is no more as it was; what has come beside them is nobody's."""
+    now = _listing(folder)
+    return next((path for path, stamp in told.items() if now.get(path) != stamp), None)
+
+
+def _read_json(path: Path) -> dict:
+    """A note of our own; one that is missing or unreadable tells nothing, and what it was about is checked anew."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _wrong(path: Path, file: File, wanted: str | None, found: str) -> str | None:
+    """What is wrong with a file that should be `file`, in words; None where nothing is."""
+    size = path.stat().st_size
+    if file.size not in (None, size):
+        return f"has {size} bytes, the catalogue says {file.size}"
+    if wanted not in (None, found):
+        known = "the catalogue says" if file.sha256 else "when first fetched it was"
+        return f"its sha256 is {found}, {known} {wanted}"
+    return None
+
+
+def _set_aside(home: Home, path: Path) -> Path:
+    aside = home.folder / "downloads" / f"{path.name.removesuffix('.part')}.bad"
+    return path.replace(aside)
+
+
+def _check_room_for(home: Home, dataset: Dataset, missing: list[File], force: bool) -> None:
+    """Raise tool.Failure where the disk cannot take what is missing, as far as the catalogue knows its size."""
+    if dataset.size is None:
+        return
+    come = 0
+    for file in dataset.files if not force else ():
+        for path in (home.folder / _place(file), _part(home, file)):
+            with contextlib.suppress(FileNotFoundError):
+                come += path.stat().st_size
+    archives = [file for file in dataset.files if file.unpack]
+    packed = dataset.size * sum(file.unpack for file in missing) / max(1, len(archives))
+    to_fetch = max(0, dataset.size - come)
+    purpose = f"for {dataset.name} ({in_words(to_fetch)} to fetch, about {in_words(packed * UNPACKED)} unpacked)"
+    check_room(home.folder, int(to_fetch + packed * UNPACKED), purpose)
+
+
+def _bring(home: Home, file: File, addresses: list[str], force: bool, retries: int) -> None:
+    """Download, verify, unpack and record one file. Raises tool.Failure or OSError; a bad file is never left in use."""
+    place = _place(file)
+    path, part = home.folder / place, _part(home, file)
+    wanted = file.sha256 or home.sums.get(place)
+    if force or not _verifies(home, file):
+        if force:
+            part.unlink(missing_ok=True)
+        download(addresses, part, file.size, retries)
+        found = _hash(part)
+        wrong = _wrong(part, file, wanted, found)
+        if wrong:
+            aside = _set_aside(home, part)
+            advice = f"; if its authors have replaced it, remove its line in {home.folder / 'SHA256SUMS'}"
+            raise tool.Failure(f"{wrong}; kept as {aside}, not used" + ("" if file.sha256 else advice))
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.replace(path)
+        home.files[place] = [*_stamp(path), found]
+    if file.unpack:
+        folder = home.folder / "raw" / file.folder
+        try:
+            unpack(path, folder, home.folder / ".unpacking")
+        except BadArchiveError as bad:
+            raise tool.Failure(f"{bad}; kept as {_set_aside(home, path)}") from None
+        home.unpacked[f"raw/{file.folder}"] = {"sha256": home.files[place][2], "files": _listing(folder)}
+    home.sums[place] = home.files[place][2]  # only now: a sum is held to for ever, so it must be of a file of use
+    _remember(home)
+
+
+# --- one file -----------------------------------------------------------------------------------------------------
+
+
+class PassingError(Exception):
+    """What may go by: a connection lost, a server too busy; `pause` is the seconds it asked us to wait."""
+
+    def __init__(self, told: str, pause: float | None = None):
+        super().__init__(told)
+        self.pause = pause
+
+
+class StaleError(PassingError):
+    """What has come before is no beginning of what is there now."""
+
+
+class AbsentError(tool.Failure):
+    """The file is not at this address."""
+
+
+class Source(NamedTuple):
+    """An opened file of somewhere else."""
+
+    start: int  # the byte that `read` begins with
+    total: int | None  # bytes of the whole file, where it is told
+    version: str | None  # changes when the file does
+    read: Callable[[], bytes]  # the next bytes, none at the end; raises PassingError
+
+
+def _part(home: Home, file: File) -> Path:
+    return home.folder / "downloads" / f"{file.name}.part"
+
+
+def _addresses(dataset: Dataset, file: File, mirror: str | None) -> list[str]:
+    """Where to look for a file, in this order."""
+    if mirror is None:
+        return [file.address]
+    base = mirror.rstrip("/")
+    if "://" in base:
+        return [f"{base}/{quote(dataset.name)}/{quote(file.name)}", f"{base}/{quote(file.name)}"]
+    return [f"{base}/{dataset.name}/{file.name}", f"{base}/{file.name}"]
+
+
+def download(addresses: list[str], part: Path, size: int | None, retries: int) -> None:
+    """Bring the file at the first of `addresses` that has it to `part`, going on where an earlier call was broken off.
+
+    `size` is its bytes where known. Up to `retries` failures in a row are tried again, after longer and longer pauses.
+    Raises tool.Failure or OSError; `part` then holds what has come.
+    """
+    absent = []
+    for address in addresses:
+        try:
+            return _persist(address, part, size, retries)
+        except AbsentError as failure:
+            absent.append(str(failure))
+    raise AbsentError("; ".join(absent) + ("; try --mirror" if len(addresses) == 1 else ""))
+
+
+def _persist(address: str, part: Path, size: int | None, retries: int) -> None:
+    tries, furthest = 0, _length(part)
+    while True:
+        try:
+            return _go_on(address, part, size)
+        except PassingError as passing:
+            come = _length(part)
+            tries = 1 if come > furthest else tries + 1
+            furthest = max(furthest, come)
+            if tries > retries:
+                kept = f"; {in_words(come)} kept to go on from" if come else "; if the host is gone, try --mirror"
+                often = f", {tries} times in a row" if tries > 1 else ""
+                raise tool.Failure(f"{address}: {passing}{often}{kept}") from None
+            pause = passing.pause
+            if pause is None:
+                pause = min(LONGEST_PAUSE, 2 ** (tries - 1)) * random.uniform(0.5, 1)
+            tool.say(f"{address}: {passing}; trying again in {pause:.1f} s ({tries} of {retries})")
+            time.sleep(pause)
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _go_on(address: str, part: Path, size: int | None) -> None:
+    """One connection's worth. Raises PassingError where another may bring more, else tool.Failure or OSError."""
+    note = part.with_name(part.name + ".json")
+    told = _read_json(note)
+    come = _length(part) if told.get("address") == address else 0
+    try:
+        with _open(address, come, told) as source:
+            total = size if source.total is None else source.total
+            first = source.read()
+            if source.start == 0 and PAGE.match(first):
+                raise tool.Failure(f"{address}: sent a web page in place of the file: has the host moved? try --mirror")
+            if size not in (None, total):
+                raise tool.Failure(f"{address}: offers {total} bytes, the catalogue says {size}: not the same file")
+            if total is not None:
+                check_room(part.parent, total - source.start, f"for the rest of {address}")
+            if source.start == 0:
+                if lost := _length(part):
+                    tool.say(f"{address}: cannot go on from the {in_words(lost)} that have come: from the start")
+                part.write_bytes(b"")
+            files.write_json(note, {"address": address, "version": source.version, "total": source.total})
+            with part.open("ab", buffering=0) as file, _meter(part.stem, source.start, total) as advance:
+                for chunk in itertools.chain([first], iter(source.read, b"")):
+                    _write(file, chunk)
+                    advance(len(chunk))
+    except StaleError:
+        part.unlink(missing_ok=True)
+        raise
+    if total not in (None, _length(part)):
+        raise PassingError(f"sent {_length(part)} bytes in place of {total}")
+    note.unlink()
+
+
+def _write(file: io.FileIO, chunk: bytes) -> None:
+    left = memoryview(chunk)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        raise tool.Failure(f"{file.name}: {error.strerror}; what has come is kept, run me again to go on") from None
+
+
+def _open(address: str, come: int, told: dict) -> contextlib.AbstractContextManager[Source]:
+    """Open the file at `address` from byte `come` on where that can be, else from its start.
+
+    `told` is what was noted of it when the first `come` bytes were fetched. Raises PassingError or tool.Failure.
+    """
+    scheme = urlsplit(address).scheme
+    if scheme in ("http", "https"):
+        return _open_http(address, come, told)
+    if scheme in ("file", ""):
+        return _open_file(address, come, told)
+    raise tool.Failure(f"{address}: cannot fetch by {scheme}: give an http, https or file address, or a folder")
+
+
+@contextlib.contextmanager
+def _open_file(address: str, come: int, told: dict) -> Iterator[Source]:
+    path = Path(unquote(urlsplit(address).path) if address.startswith("file:") else address)
+    try:
+        file = path.open("rb")
+    except (FileNotFoundError, NotADirectoryError):
+        raise AbsentError(f"{address}: not there") from None
+    with file:
+        total, changed = _stamp(path)
+        version = str(changed)
+        start = come if version == told.get("version") and come <= total else 0
+        file.seek(start)
+        yield Source(start, total, version, functools.partial(file.read, CHUNK))
+
+
+@contextlib.contextmanager
+def _open_http(address: str, come: int, told: dict) -> Iterator[Source]:
+    # Servers that take the .gz of a name for an encoding would have it undone on the way: we want it as it lies there.
+    asked = {"Accept-Encoding": "identity", "User-Agent": "depthfield"}
+    if come:
+        asked["Range"] = f"bytes={come}-"
+        if told.get("version"):
+            asked["If-Range"] = told["version"]
+    try:
+        answer = requests.get(address, headers=asked, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS))
+    except requests.exceptions.SSLError as error:
+        raise tool.Failure(f"{address}: {_told(error)}") from None
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise PassingError(_told(error)) from None
+    except requests.RequestException as error:
+        raise tool.Failure(f"{address}: {error}") from None
+    with answer:
+        start, total = _judge(answer, address, come, told)
+        strong = None if answer.headers.get("ETag", "").startswith("W/") else answer.headers.get("ETag")
+        noted = told.get("version") if start else None
+        version = strong or answer.headers.get("Last-Modified") or noted  # an answer of 416 seldom says
+        if noted not in (None, version):
+            raise StaleError("has changed since the download broke off")
+        ended = start == total
+
+        def read() -> bytes:
+            try:
+                return b"" if ended else answer.raw.read1(CHUNK, decode_content=False)
+            except urllib3.exceptions.HTTPError as error:
+                raise PassingError(_told(error)) from None
+
+        yield Source(start, total, version, read)
+
+
+def _judge(answer: requests.Response, address: str, come: int, told: dict) -> tuple[int, int | None]:
+    """The byte an answer starts at and the bytes of the whole file, if it is the file. Raises as `_open`."""
+    status = answer.status_code
+    words = f"{status} {answer.reason or ''}".rstrip()
+    if status == 200:
+        length = answer.headers.get("Content-Length", "")
+        return 0, int(length) if length.isdecimal() else None
+    if come and status in (206, 416):
+        pattern = r"bytes (\d+)-\d+/(\d+)" if status == 206 else r"bytes (\*)/(\d+)"
+        match = re.fullmatch(pattern, answer.headers.get("Content-Range", "").strip())
+        if match and told.get("total") in (None, int(match[2])):
+            # 416 is also how a server says that nothing is left beyond the last byte: then all has come
+            start, total = int(match[1] if status == 206 else match[2]), int(match[2])
+            if start == come:
+                return start, total
+        raise StaleError("does not go on where the download broke off")
+    if status in (403, 404, 410):
+        raise AbsentError(f"{address}: {words}")
+    if status in (408, 425, 429) or status >= 500:
+        pause = _seconds(answer.headers.get("Retry-After"))
+        if pause is not None and pause > LONGEST_RETRY_AFTER:
+            raise tool.Failure(f"{address}: {words}; it asks to be left alone for {pause / 60:.0f} minutes")
+        raise PassingError(words, pause)
+    raise tool.Failure(f"{address}: {words}")
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """The seconds of a Retry-After header, which holds them or a date."""
+    if retry_after is None:
+        return None
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(retry_after))
+    with contextlib.suppress(ValueError):
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+    return None
+
+
+def _told(error: Exception) -> str:
+    """A network error in a few words: requests and urllib3 wrap the reason in three layers of their own."""
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {CONNECT_SECONDS} s"
+    if isinstance(error, (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError)):
+        return f"nothing came for {READ_SECONDS} s"
+    if isinstance(error, urllib3.exceptions.ProtocolError):
+        return "connection lost"
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    if isinstance(error, socket.gaierror):
+        return "no such host, or no network"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _meter(name: str, start: int, total: int | None) -> Iterator[Callable[[int], object]]:
+    """Yield what is to be called with the bytes of each chunk: a bar on a terminal, a line now and then in a log."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(
+            desc=name, initial=start, total=total, unit="B", unit_scale=True, dynamic_ncols=True, leave=False
+        ) as bar:
+            yield bar.update
+        return
+    begun = told = time.monotonic()
+    come = start
+
+    def advance(count: int) -> None:
+        nonlocal come, told
+        come += count
+        now = time.monotonic()
+        if now - told >= tool.LOG_SECONDS:
+            told, rate = now, (come - start) / (now - begun)
+            left = f" of {in_words(total)}, {(total - come) / rate:.0f} s left" if total and rate else ""
+            tool.say(f"{name}: {in_words(come)}{left}, {in_words(rate)}/s")
+
+    yield advance

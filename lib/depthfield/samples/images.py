@@ -1,0 +1,171 @@
+"""One photo, one depth map or one MATLAB array from a file, and a depth map to a file."""
+
+import contextlib
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+
+from depthfield import files, tool
+
+DEPTH_SCALE = "depth-scale"  # the text chunk of a depth PNG: metres a unit
+MILLIMETRE = 0.001
+
+# What matters to the user is a Failure; the rest of what Pillow says is noise.
+warnings.filterwarnings("ignore", module="PIL")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Yield the Pillow image in `path`, its pixels not decoded yet.
+
+    Whatever Pillow raises, on opening or in the block, becomes a tool.Failure of one line.
+    """
+    try:
+        with Image.open(path) as image:
+            yield image
+    except tool.Failure:
+        raise
+    except Exception as error:  # on damaged files Pillow raises nearly anything, from struct.error to SyntaxError
+        raise tool.Failure(f"{path}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image, or of a format Pillow cannot read"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels: refused, make it smaller first"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if "truncated" in str(error).lower():
+        return "the image is cut short"
+    return f"the image cannot be read ({_first_line(error)})"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """The photo in `path` as uint8 H×W×3 RGB, upright: its EXIF orientation is applied.
+
+    Any format Pillow reads will do, and of several pictures in a file the first is taken. Grey becomes three equal
+    channels, 16 bits are scaled to 8, transparency is dropped (the colours beneath it count). Raises tool.Failure.
+    """
+    with opened(path) as image:
+        return as_rgb(ImageOps.exif_transpose(image))
+
+
+def as_rgb(image: Image.Image) -> np.ndarray:
+    """The pixels of a Pillow image as they are stored, uint8 H×W×3 RGB; ValueError where their range is unknown."""
+    if image.mode[0] not in "IF":
+        return np.array(image.convert("RGB"))
+    grey = np.asarray(image)  # Pillow's own conversion clips these to 255
+    if image.mode == "F" or grey.min() < 0 or grey.max() > 65535:
+        raise ValueError("32 bits a pixel, of unknown range")
+    return np.repeat(np.rint(grey / 257).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def read_depth(path: Path, scale: float | None = None) -> np.ndarray:
+    """The depth map in `path`, float32 H×W metres, NaN where there is no measurement.
+
+    A 16-bit grey PNG holds units of `scale` metres, 0 for none; where `scale` is None the file's own text chunk
+    `depth-scale` says it, else a unit is a millimetre. A `.npy` holds floats in metres, NaN or 0 for none.
+    Raises tool.Failure for anything else, and for a map without any measurement.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".npy":
+        return measured(_array(path), path)
+    with opened(path) as image:
+        if image.format != "PNG" or not image.mode.startswith("I"):
+            kind = "8 bits cannot hold metres" if image.mode in ("1", "L", "P", "LA") else f"this is {image.mode}"
+            found = kind if image.format == "PNG" else f"this is {image.format}"
+            raise tool.Failure(f"{path}: a depth map is a 16-bit grey PNG, or a .npy in metres; {found}")
+        units = np.asarray(image)
+        if scale is None:
+            scale = _stated_scale(image, path)
+    return measured(units * scale, path)
+
+
+def _stated_scale(image: PngImagePlugin.PngImageFile, path: Path) -> float:
+    stated = image.text.get(DEPTH_SCALE)
+    if stated is None:
+        return MILLIMETRE
+    with contextlib.suppress(ValueError):
+        if 0 < float(stated) < math.inf:
+            return float(stated)
+    raise tool.Failure(f"{path}: its {DEPTH_SCALE} is {stated!r}, no number of metres a unit")
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r")  # mapped, so that a header cannot ask for more memory than there is file
+    except OSError as error:
+        raise tool.Failure(f"{path}: {error.strerror or _first_line(error)}") from error
+    except Exception as error:  # a damaged header raises anything from EOFError to tokenize.TokenError
+        raise tool.Failure(f"{path}: not an array of numbers, or cut short") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
+        found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "an archive of arrays"
+        raise tool.Failure(f"{path}: a depth map is a 2-D array of floats, in metres; this is {found}")
+    return array
+
+
+def measured(values: np.ndarray, where: object) -> np.ndarray:
+    """`values`, an array of metres, as float32 of its own with NaN for what was not measured (0 or NaN).
+
+    Raises tool.Failure, beginning with `where`, for negative or infinite values and where nothing was measured.
+    """
+    with np.errstate(over="ignore"):
+        depth = np.array(values, np.float32)
+    if (depth < 0).any():
+        raise tool.Failure(f"{where}: negative depth, down to {np.nanmin(depth):g} m")
+    if np.isinf(depth).any():
+        raise tool.Failure(f"{where}: infinite depth: mark what was not measured with 0 or NaN")
+    depth[depth == 0] = np.nan
+    if np.isnan(depth).all():
+        raise tool.Failure(f"{where}: no measured depth at all")
+    return depth
+
+
+def write_depth_png(path: Path, depth: np.ndarray, scale: float) -> None:
+    """Write `depth`, H×W metres with NaN for none, as a 16-bit grey PNG of `scale` metres a unit, whole or not at all.
+
+    The scale stands in the file, as text chunk `depth-scale`. Raises tool.Failure where a depth does not fit.
+    """
+    units = np.rint(np.asarray(depth, np.float64) / scale)
+    if (units < 1).any() or (units > 65535).any():
+        raise tool.Failure(
+            f"{path}: depth from {np.nanmin(depth):g} to {np.nanmax(depth):g} m does not fit into 16 bits of "
+            f"{scale:g} m a unit, which hold {scale:g} to {65535 * scale:g} m"
+        )
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text(DEPTH_SCALE, repr(float(scale)))
+    with files.whole(Path(path)) as temporary:
+        Image.fromarray(np.nan_to_num(units).astype(np.uint16)).save(temporary, "PNG", pnginfo=chunks)
+
+
+def read_matlab(path: Path, *names: str) -> np.ndarray:
+    """The first of the variables `names` that the MATLAB 5 file `path` has; tool.Failure where it has none."""
+    from scipy.io import loadmat, matlab
+
+    try:
+        with Path(path).open("rb") as file:  # by its name, scipy would not say why it cannot be opened
+            # Some of Make3D's own files are longer than they say, which the integrity check takes for damage.
+            found = loadmat(file, variable_names=names, verify_compressed_data_integrity=False)
+    except OSError as error:
+        raise tool.Failure(f"{path}: {error.strerror or 'the MATLAB file is cut short'}") from error
+    except NotImplementedError as error:
+        raise tool.Failure(f"{path}: MATLAB 7.3 (HDF5), where a MATLAB 5 file is wanted") from error
+    except matlab.MatReadError as error:
+        raise tool.Failure(f"{path}: the MATLAB file is cut short") from error
+    except Exception as error:  # damaged files raise anything from zlib.error to TypeError
+        raise tool.Failure(f"{path}: not a MATLAB 5 file, or damaged ({_first_line(error)})") from error
+    for name in names:
+        if name in found:
+            return found[name]
+    raise tool.Failure(f"{path}: has no {' or '.join(names)}")

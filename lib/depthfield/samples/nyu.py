@@ -1,0 +1,89 @@
+"""NYU Depth v2, the labelled part: 1449 indoor photos of 640×480 with filled-in depth, in their official division."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from depthfield import tool
+from depthfield.samples import Sample, images
+
+FRAMES, DIVISION = "nyu_depth_v2_labeled.mat", "splits.mat"
+
+
+def samples(raw: Path) -> Iterator[Sample]:
+    """The frames that `raw/splits.mat` names, in the order of the file, by their official number (`00017`, from 1).
+
+    Nothing but the frame asked for is read from the 2.8 GB of `raw/nyu_depth_v2_labeled.mat`. Raises tool.Failure
+    where a file is missing or unusable, or where the division does not fit the frames.
+    """
+    frames, division = Path(raw) / FRAMES, Path(raw) / DIVISION
+    for file in (frames, division):
+        if not file.exists():
+            raise tool.Failure(f"{file}: not there; `fetch-dataset` makes or fetches it")
+    with _arrays(frames) as (photos, _):
+        count = len(photos)
+    for number, split in sorted(_division(division, count).items()):
+        yield Sample(
+            name=f"{number:05d}",
+            split=split,
+            source=f"{frames.name}#{number}",
+            inputs=(str(frames),),
+            read=functools.partial(_read, frames, number),
+        )
+
+
+def _division(path: Path, count: int) -> dict[int, str]:
+    """The split of each frame number, 1 to `count`."""
+    split_of = {}
+    for split in ("train", "test"):
+        numbers = images.read_matlab(path, f"{split}Ndxs").ravel()
+        if numbers.dtype.kind not in "uif":
+            raise tool.Failure(f"{path}: {split}Ndxs are no frame numbers")
+        for number in numbers.tolist():
+            if number not in range(1, count + 1):
+                raise tool.Failure(f"{path}: {split}Ndxs names frame {number}, but {FRAMES} has 1 to {count}")
+            if number in split_of:
+                raise tool.Failure(f"{path}: names frame {number} twice ({split_of[number]} and {split})")
+            split_of[int(number)] = split
+    return split_of
+
+
+@contextlib.contextmanager
+def _arrays(path: Path, frame: str = "") -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
+    """Yield `images`, uint8 N×3×W×H, and `depths`, float N×W×H metres: MATLAB's axes come reversed in HDF5."""
+    try:
+        with h5py.File(path, locking=False) as file:  # many shared disks know no locks, and nobody writes
+            for name in ("images", "depths"):
+                if not isinstance(file.get(name), h5py.Dataset):
+                    raise tool.Failure(f"{path}: has no `{name}`: is it the labelled part of NYU Depth v2?")
+            photos, depths = file["images"], file["depths"]
+            if depths.ndim != 3 or photos.shape != (len(depths), 3, *depths.shape[1:]):
+                raise tool.Failure(f"{path}: images {photos.shape} and depths {depths.shape} do not fit together")
+            if photos.dtype != np.uint8 or depths.dtype.kind != "f":
+                raise tool.Failure(f"{path}: images are {photos.dtype} and depths {depths.dtype}, not uint8 and float")
+            yield photos, depths
+    except (OSError, RuntimeError, ValueError) as error:
+        raise tool.Failure(f"{path}{frame}: {_reason(path, error)}") from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    if "truncated" in str(error):
+        return "cut short: fetch it again"
+    if "signature not found" in str(error):
+        with path.open("rb") as file:
+            matlab5 = file.read(10) == b"MATLAB 5.0"
+        return f"{'a MATLAB 5 file' if matlab5 else 'no HDF5 file'}, where MATLAB 7.3 (HDF5) is wanted: fetch it again"
+    return f"damaged ({str(error).splitlines()[0]})"
+
+
+def _read(path: Path, number: int) -> tuple[np.ndarray, np.ndarray]:
+    with _arrays(path, f"#{number}") as (photos, depths):
+        photo, depth = photos[number - 1].T, depths[number - 1].T
+    return np.ascontiguousarray(photo), images.measured(depth, f"{path}#{number}")

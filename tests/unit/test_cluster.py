@@ -1,0 +1,304 @@
+"""Hosts, plans and announcements of a cluster, without a single node."""
+
+import json
+import os
+import stat
+import threading
+import time
+from collections import Counter
+
+import psutil
+import pytest
+
+from depthfield.cluster import announcements, hosts, node, plan
+from depthfield.cluster.announcements import Announcement
+from depthfield.cluster.hosts import Host
+from depthfield.cluster.plan import Node
+from depthfield.tool import Failure, UsageError
+
+GB = 2**30
+
+
+def failure(call, kind=Failure) -> str:
+    """The one line that `call()` fails with."""
+    with pytest.raises(kind) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def places(nodes: list[Node], role: str) -> list[str]:
+    return [node.host for node in nodes if node.role == role]
+
+
+# ----------------------------------------------------------------------------------------------------------- hosts
+
+
+def test_hosts_are_read_with_what_is_told_of_them():
+    lines = ["# name slots gpus memory", "", "anna 8", "bert 4 2 64G # the new one", "carl 2 0 512M", "dora 1 1 4096"]
+    assert hosts.read([line + "\n" for line in lines]) == [
+        Host("anna", 8),
+        Host("bert", 4, ("0", "1"), 64 * GB),
+        Host("carl", 2, (), 512 * 2**20),
+        Host("dora", 1, ("0",), 4096),
+    ]
+
+
+def test_a_host_on_several_lines_adds_up():
+    assert hosts.read(["a 2 1 1G", "b 1", "a 3 1 2g"]) == [Host("a", 5, ("0", "1"), 3 * GB), Host("b", 1)]
+
+
+@pytest.mark.parametrize(
+    "line", ["anna", "anna many", "anna 0", "anna -2", "a 1 -1", "a 1 0 64Q", "a 1 0 1G more", "a 1.5"]
+)
+def test_a_line_that_is_no_host_is_named_by_its_number(line):
+    told = failure(lambda: hosts.read(["# hosts", "bert 2", line]))
+    assert "line 3" in told and repr(line) in told and "host slots" in told
+
+
+def test_this_machine_offers_the_cores_this_process_may_use(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert hosts.this_machine() == Host("127.0.0.1", 1, (), psutil.virtual_memory().total)
+    finally:
+        os.sched_setaffinity(0, before)
+    assert hosts.this_machine().slots == len(before)
+
+
+def test_gpus_are_those_the_driver_lists_or_fewer_where_the_user_says_so(monkeypatch, tmp_path):
+    listed = "GPU 0: NVIDIA H200 (UUID: GPU-1)\n  MIG 1g.18gb Device 0: (UUID: MIG-1)\nGPU 1: NVIDIA H200 (UUID: GPU-2)"
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n[ $1 = -L ] && printf '%s' '{listed}'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert hosts.visible_gpus() == ("0", "1")
+    for allowed, names in [("3, 1", ("3", "1")), ("", ()), ("-1", ())]:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
+        assert hosts.visible_gpus() == names
+
+
+# ------------------------------------------------------------------------------------------------------------ plan
+
+
+def test_each_role_goes_where_it_belongs():
+    given = [Host("desk", 4), Host("memory", 4, (), 512 * GB), Host("cards", 4, ("0", "1"), 64 * GB), Host("cores", 16)]
+    nodes = plan.split(given, ps=1, workers=3)
+    assert places(nodes, "chief") == ["desk"]  # the first: the job script runs there
+    assert places(nodes, "ps") == ["memory"]
+    assert places(nodes, "worker") == ["cards", "cards", "cores"]
+    assert [node.gpus for node in nodes if node.role == "worker"] == [("0",), ("1",), ()]
+
+
+def test_each_role_is_spread_over_the_hosts():
+    given = [Host(name, 8, (), memory * GB) for name, memory in [("a", 1), ("b", 9), ("c", 4)]]
+    nodes = plan.split(given, ps=4, workers=6)
+    assert places(nodes, "ps") == ["b", "c", "a", "b"]  # in rounds, most memory first
+    assert Counter(places(nodes, "worker")) == {"a": 2, "b": 2, "c": 2}
+    with_cards = plan.split([Host("a", 4, ("0", "1"), 0), Host("b", 4, ("0", "1"), 0)], ps=1, workers=2)
+    assert sorted(places(with_cards, "worker")) == ["a", "b"]
+
+
+def test_a_parameter_server_leaves_the_slots_of_gpus_to_workers():
+    nodes = plan.split([Host("desk", 2), Host("cards", 2, ("0", "1"), 999 * GB)], ps=1, workers=2)
+    assert places(nodes, "worker") == ["cards", "cards"] and places(nodes, "ps") == ["desk"]
+
+
+def test_every_slot_and_every_gpu_is_given_once():
+    given = [Host(f"h{number}", 1 + number % 4, hosts.numbered(number % 3), number * GB) for number in range(20)]
+    slots = sum(host.slots for host in given)
+    nodes = plan.split(given, ps=10, workers=slots - 11)
+    assert len({(node.host, node.slot) for node in nodes}) == len(nodes) == slots
+    by_name = {host.name: host for host in given}
+    assert all(node.slot < by_name[node.host].slots for node in nodes)
+    cards = [(node.host, card) for node in nodes for card in node.gpus]
+    assert len(set(cards)) == len(cards) and all(card in by_name[host].gpus for host, card in cards)
+    assert [(node.role, node.index) for node in nodes] == [
+        ("chief", 0), *(("ps", index) for index in range(10)), *(("worker", index) for index in range(slots - 11))
+    ]  # fmt: skip
+
+
+def test_thirteen_slots_are_a_chief_eight_ps_and_four_workers_and_twelve_are_not():
+    assert len(plan.split([Host("a", 7), Host("b", 6)], ps=8, workers=4)) == 13
+    told = failure(lambda: plan.split([Host("a", 7), Host("b", 5)], ps=8, workers=4))
+    assert "13 slots wanted (1 chief, 8 ps, 4 workers), 12 given, 1 missing" in told
+    assert "no hosts" in failure(lambda: plan.split([], ps=1, workers=1, oversubscribe=True))
+
+
+def test_nodes_share_slots_only_where_they_may():
+    nodes = plan.split([Host("here", 2, ("5",))], ps=1, workers=3, oversubscribe=True)
+    assert [node.slot for node in nodes] == [0, 1, 0, 1, 0]
+    assert [node.gpus for node in nodes[2:]] == [("5",), (), ()]  # a GPU is never shared
+
+
+def test_ten_thousand_hosts_take_less_than_a_second():
+    lines = [f"host{number} 16 2 64G" for number in range(10_000)]
+    begun = time.process_time()
+    text = plan.write(plan.split(hosts.read(lines), ps=2_000, workers=30_000))
+    assert time.process_time() - begun < 1
+    assert text == plan.write(plan.split(hosts.read(lines), ps=2_000, workers=30_000))
+
+
+def test_a_plan_as_text_reads_back_the_same():
+    nodes = plan.split([Host("a", 4, ("0", "1")), Host("b", 4)], ps=2, workers=3)
+    text = plan.write(nodes)
+    assert text.splitlines()[0] == "chief\t0\ta\t0\t-"
+    assert plan.read(reversed(text.splitlines(keepends=True)), "plan.tsv") == nodes
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("boss 0 a 0 -", "line 2"), ("ps x a 0 -", "line 2"), ("ps 0 a", "line 2"), ("chief 0 b 1 -", "second time")],
+)
+def test_what_is_no_plan_is_refused_by_its_line(line, told):
+    message = failure(lambda: plan.read(["chief\t0\ta\t0\t-", line], "plan.tsv"))
+    assert told in message and message.startswith("plan.tsv: ")
+    assert "empty" in failure(lambda: plan.read(["\n"], "stdin"))
+
+
+# --------------------------------------------------------------------------------------------------- announcements
+
+NODES = [Node("chief", 0, "a", 0), Node("ps", 0, "a", 1), Node("worker", 0, "b", 0), Node("worker", 1, "c", 0)]
+
+
+def announce(run, role, index, attempt=1, **changed):
+    told = Announcement("there", 4000 + index, 77, 1.5, announcements.token(run))._replace(**changed)
+    announcements.announce(announcements.folder(run, attempt), role, index, told)
+    return told
+
+
+def test_the_first_to_ask_makes_the_token_and_all_get_the_same(tmp_path):
+    run, found = tmp_path / "runs" / "one", []
+    asking = [threading.Thread(target=lambda: found.append(announcements.token(run))) for _ in range(20)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert len(found) == 20 and len(set(found)) == 1 and len(found[0]) == 64
+    assert announcements.token(tmp_path / "another") != found[0]
+    assert [path.name for path in run.iterdir()] == ["token"]
+    assert stat.S_IMODE((run / "token").stat().st_mode) == 0o600 and stat.S_IMODE(run.stat().st_mode) == 0o700
+    (run / "token").write_text("")
+    assert "token is empty" in failure(lambda: announcements.token(run))
+
+
+def test_the_cluster_is_gathered_in_tensorflows_shape(tmp_path):
+    announce(tmp_path, "worker", 1, port=9)
+    announce(tmp_path, "worker", 0)
+    announce(tmp_path, "ps", 0, host="elsewhere")
+    assert announcements.gather(NODES, tmp_path, 1, 0) == {
+        "chief": ["a:0"], "ps": ["elsewhere:4000"], "worker": ["there:4000", "there:9"]
+    }  # fmt: skip
+
+
+def spoiled(run, how: str) -> None:
+    """Leave a file for worker 1 that is no announcement of this attempt of this run."""
+    path = announcements.folder(run, 1) / "worker-1.json"
+    announce(run, "worker", 1, attempt=2 if how == "another attempt" else 1)
+    if how == "forged":
+        announce(run, "worker", 1, token="0" * 64)
+    elif how == "of no port":
+        announce(run, "worker", 1, port=0)
+    elif how == "empty":
+        path.write_text("")
+    elif how == "half":
+        path.write_bytes(path.read_bytes()[:40])
+    elif how == "no object":
+        path.write_text('["worker", 1]')
+    elif how == "without a field":
+        path.write_text(json.dumps({"host": "there", "port": 1, "token": announcements.token(run)}))
+    elif how == "text for a port":
+        announce(run, "worker", 1, port="80")
+
+
+SPOILED = [
+    "forged", "of no port", "empty", "half", "no object", "without a field", "text for a port", "another attempt"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_what_is_no_announcement_of_this_attempt_is_never_joined(tmp_path, how):
+    announce(tmp_path, "ps", 0)
+    announce(tmp_path, "worker", 0)
+    spoiled(tmp_path, how)
+    told = failure(lambda: announcements.gather(NODES, tmp_path, 1, 0))
+    assert told == "1 of 3 nodes have not announced themselves within 0 s: worker 1 on c"
+
+
+def test_a_spoiled_announcement_made_good_later_is_read_again(tmp_path):
+    announce(tmp_path, "ps", 0)
+    announce(tmp_path, "worker", 0)
+    spoiled(tmp_path, "empty")
+    later = threading.Timer(0.5, announce, (tmp_path, "worker", 1))
+    later.start()
+    assert announcements.gather(NODES, tmp_path, 1, 30)["worker"] == ["there:4000", "there:4001"]
+    later.join()
+
+
+def test_a_node_that_came_and_went_while_others_were_awaited_is_awaited_again(tmp_path):
+    announce(tmp_path, "ps", 0)
+    gone = announce(tmp_path, "worker", 0)
+
+    def later():
+        time.sleep(0.5)
+        announcements.withdraw(announcements.folder(tmp_path, 1), "worker", 0, gone)
+        announce(tmp_path, "worker", 1)
+        time.sleep(0.5)
+        announce(tmp_path, "worker", 0, port=5)
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    assert announcements.gather(NODES, tmp_path, 1, 30)["worker"] == ["there:5", "there:4001"]
+    thread.join()
+
+
+def test_a_thousand_nodes_are_gathered_within_five_seconds(tmp_path):
+    nodes = [Node("chief", 0, "a", 0), *(Node("worker", index, "b", index) for index in range(1_000))]
+    for index in range(1_000):
+        announce(tmp_path, "worker", index)
+    begun = time.monotonic()
+    cluster = announcements.gather(nodes, tmp_path, 1, 60)
+    assert time.monotonic() - begun < 5
+    assert cluster["worker"] == [f"there:{4000 + index}" for index in range(1_000)] and cluster["ps"] == []
+
+
+def test_an_announcement_is_withdrawn_by_its_own_node_alone(tmp_path):
+    folder = announcements.folder(tmp_path, 1)
+    before = announce(tmp_path, "ps", 0)
+    now = announce(tmp_path, "ps", 0, pid=78)
+    announcements.withdraw(folder, "ps", 0, before)
+    assert announcements.read(folder, "ps", 0, now.token) == now
+    announcements.withdraw(folder, "ps", 0, now)
+    assert not list(folder.iterdir())
+
+
+def test_the_nodes_shall_end_when_the_stop_file_is_there_or_the_attempt_is_gone(tmp_path):
+    assert announcements.stop_asked(tmp_path / "gone")
+    assert not announcements.stop_asked(tmp_path)
+    (tmp_path / "stop").touch()
+    assert announcements.stop_asked(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------------ node
+
+ARGUMENTS = {
+    "--run": "r", "--index": "3", "--attempt": "1", "--host": None, "--port": None, "--threads": None, "--parent": None
+}  # fmt: skip
+
+
+def test_a_node_is_named_as_grid_engine_names_its_host_and_lives_with_whoever_started_it(monkeypatch):
+    monkeypatch.setenv("HOSTNAME", "node7.cluster")
+    asked = node.asked("ps", ARGUMENTS)
+    assert (asked.role, asked.index, asked.host, asked.port) == ("ps", 3, "node7.cluster", None)
+    assert asked.starter == os.getppid()
+    given = node.asked("worker", ARGUMENTS | {"--host": "a", "--port": "70", "--threads": "2", "--parent": "9"})
+    assert (given.host, given.port, given.threads, given.starter) == ("a", 70, 2, 9)
+    assert "--port" in failure(lambda: node.asked("ps", ARGUMENTS | {"--port": "65536"}), UsageError)
+
+
+def test_grpc_never_looks_for_nodes_behind_a_proxy(monkeypatch):
+    for proxy in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")
+    node.without_proxies()
+    assert not {"http_proxy", "https_proxy", "grpc_proxy"} & set(os.environ)
