@@ -87,3 +87,27 @@ predict: install ## the depth of PHOTOS by the run RUNID: make predict PHOTOS="h
 
 tb: install ## TensorBoard over all runs, on TB_PORT
 	.venv/bin/tensorboard --logdir $(RUN_DIR) --port $(TB_PORT)
+
+# Each demo is a run of its own. The last line on stdout is for scripts.
+demo: install ## rooms, patches, records, training with 1 ps and 2 workers, scores, pictures: all of it, in minutes
+	@begun=$$(date +%s); run=$(RUN_DIR)/demo-$$(date +%Y%m%d-%H%M%S); records=$(DATA_DIR)/rooms/records; \
+	bin/fetch-dataset rooms | bin/make-patches | bin/to-tfrecord > /dev/null; \
+	DATASET=rooms RECIPE=demo RUNID=$${run##*/} PS_NODES=1 WORKERS=2 sge/cluster.sh > /dev/null; \
+	bin/score-depth --run $$run --save $$run/scores.json --pictures $$run/pictures $$records/test-*.tfrecord 2> $$run/logs/score.log; \
+	printf 'photo | truth | prediction | uncertainty:\n'; ls $$run/pictures/*.png; \
+	.venv/bin/python -c 'import json, sys; s = json.load(open(sys.argv[1])); \
+	field, mean = (s[k]["pooled over pixels"]["rel"] for k in ("field", "mean depth")); \
+	print(f"demo: rel {field:.3f} baseline {mean:.3f} ratio {field / mean:.3f} seconds {sys.argv[2]}")' \
+	$$run/scores.json $$(($$(date +%s) - begun))
+
+test: install lint ## check the code and run every test
+	.venv/bin/python -m pytest
+
+lint: install
+	.venv/bin/ruff check lib bin tests
+	.venv/bin/shellcheck sge/*.sh .ci/run
+	.venv/bin/lint-imports --no-logo
+
+trial: install ## the whole chain on REAL, folders of photos with depth: make trial REAL=../shared/real/tabletop
+	@test -n '$(REAL)' || { echo 'name a folder with train/ and test/: make trial REAL=some/folder' >&2; exit 2; }
+	DATA_DIR=$(DATA_DIR) tests/trial.sh $(REAL)

@@ -13,11 +13,13 @@ from depthfield.records import shards
 from depthfield.tool import Failure, progress, say
 
 
-def of_run(run: Path, paths: Sequence[Path], limit: int | None, pictures: Path | None) -> dict[str, dict]:
+def of_run(
+    run: Path, paths: Sequence[Path], limit: int | None, pictures: Path | None, pictured: int = 0
+) -> dict[str, dict]:
     """Predict the first `limit` photos of shards and score them over all their measured pixels.
 
     Returns scoring.summary's of "field" (the run) and "mean depth" (the baseline). Where `pictures` is a folder,
-    each photo's panel is written there.
+    the panels of the first `pictured` photos are written there.
     """
     predictor = Predictor(run)
     field, baseline = [], []
@@ -26,7 +28,7 @@ def of_run(run: Path, paths: Sequence[Path], limit: int | None, pictures: Path |
         predicted, truth = predictor.patch(example), example["depth_map"]
         field.append(scoring.tally(predicted.depth, truth))
         baseline.append(scoring.tally(np.full_like(truth, predictor.survey.mean_depth), truth))
-        if pictures is not None:
+        if pictures is not None and len(field) <= pictured:
             path = pictures / f"{Path(example['name'].decode()).name}.png"
             write_panel(path, example["image"], truth, predicted)
             say(path)

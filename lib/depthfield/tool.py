@@ -1,6 +1,7 @@
 """What every command shares: its arguments, its messages, its exit status, its signals and its progress."""
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -36,8 +37,9 @@ def run(main: Callable[[dict], int | None], usage: str) -> NoReturn:
         status = main(docopt(usage)) or DONE
         sys.stdout.flush()
     except DocoptExit as wrong:
-        told = str(wrong.code).replace("Warning: found unmatched (duplicate?) arguments", "cannot make sense of")
-        print(told, file=sys.stderr)
+        left = " ".join(str(pattern.name or pattern.value) for pattern in wrong.left)
+        say((f"cannot make sense of {left}; " if left else "arguments are missing or do not go together; ") + "see --help")
+        print(wrong.usage.strip(), file=sys.stderr)
         status = USAGE
     except UsageError as failure:
         say(failure)
@@ -99,7 +101,7 @@ def number(arguments: dict, option: str, kind: Callable[[str], Item] = int, leas
         value = kind(text)
     except ValueError:
         value = None
-    if value is None or value != value or (least is not None and value < least):
+    if value is None or not math.isfinite(value) or (least is not None and value < least):
         wanted = "a whole number" if kind is int else "a number"
         bound = "" if least is None else f" of at least {least}"
         raise UsageError(f"{option} takes {wanted}{bound}, not {text!r}")

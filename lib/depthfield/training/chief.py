@@ -1,6 +1,7 @@
 """The chief: one training from its first or last checkpoint to its end, readable from top to bottom."""
 
 import json
+import random
 import signal
 import time
 from collections.abc import Sequence
@@ -72,7 +73,9 @@ class Training:
         if self.survey.photos <= self.survey.held_out:
             raise Failure("no photo is left to train on; lower validation_share")
 
-        tf.keras.utils.set_random_seed(recipe.seed)
+        # Keras draws the seeds of its initialisers from here. TensorFlow's own global seed stays unset: with it the
+        # workers of a cluster, whose shuffling has no seed, would all read the photos in one and the same order.
+        random.seed(recipe.seed)
         self.place = Cluster(cluster) if cluster else Here()
         with self.place.scope():
             similarities = len(Settings.from_json(self.survey.settings).similarities)
@@ -98,7 +101,7 @@ class Training:
     def go(self, stop: Stop) -> int:
         recipe, begun = self.recipe, time.monotonic()
         first = step = int(self.state.step.numpy())
-        round = rounds.make(self.state, recipe, recipe.round_steps)
+        round = rounds.make(self.state, recipe, recipe.round_steps, self.place.workers)
         summed = saved = begun
         validated, losses, photos = step, [], 0
         say(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
+from depthfield.cluster.node import without_proxies
 from depthfield.tool import Failure
 
 WAIT_SECONDS = 0.5  # at most, before the chief may look at its clock and its signals again
@@ -34,6 +35,7 @@ class Cluster:
     """The parameter servers and workers of a cluster.json; the state lives on the servers, workers take the rounds."""
 
     def __init__(self, cluster: dict[str, list[str]]):
+        without_proxies()
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             tf.train.ClusterSpec(cluster), task_type="chief", task_id=0, rpc_layer="grpc"
         )
