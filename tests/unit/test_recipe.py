@@ -1,0 +1,60 @@
+"""Recipes: complete, nothing unknown, one change at a time; and what a run allows to change."""
+
+import pytest
+
+from depthfield.network.model import LOSSES, NETWORKS
+from depthfield.tool import Failure, UsageError
+from depthfield.training import recipe as recipes
+from depthfield.training.optimizer import OPTIMIZERS
+
+
+def test_every_recipe_of_the_project_is_complete():
+    assert {"small", "demo"} <= set(recipes.names())
+    for name in recipes.names():
+        assert recipes.load(name).steps > 0
+
+
+def test_the_choices_are_those_there_are():
+    assert set(recipes.CHOICES["loss"]) == set(LOSSES)
+    assert set(recipes.CHOICES["network"]) == set(NETWORKS)
+    assert set(recipes.CHOICES["optimizer"]) == set(OPTIMIZERS)
+
+
+def test_one_thing_can_be_changed():
+    recipe = recipes.load("small", ["steps=7", "loss=unary", "widths=[8, 16, 24]", "clip=2"])
+    assert (recipe.steps, recipe.loss, recipe.widths, recipe.clip) == (7, "unary", (8, 16, 24), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("step=7", "unknown setting step"), ("steps", "KEY=VALUE"), ("steps=0", "at least 1"), ("steps=many", "int"),
+        ("loss=good", "one of"), ("widths=[]", "list"), ("mirror=1", "bool"), ("unary_share=2", "from 0 to 1"),
+        ("nearest=-1", "nearest"), ("learning_rate=nan", "at least 0"), ("batch_size=1.5", "int"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_a_usage_error_that_says_what(change, said):
+    with pytest.raises(UsageError, match=said):
+        recipes.load("small", [change])
+
+
+def test_unknown_and_broken_recipes_are_named(tmp_path):
+    with pytest.raises(UsageError, match="no recipe 'none'; there are demo, small"):
+        recipes.load("none")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("steps = = 3")
+    with pytest.raises(Failure, match="broken.toml: not a recipe"):
+        recipes.load(str(broken))
+    broken.write_text("steps = 3")
+    with pytest.raises(UsageError, match="does not say batch_size"):
+        recipes.load(str(broken))
+
+
+def test_a_run_keeps_its_recipe_but_may_train_longer(tmp_path):
+    frozen = tmp_path / "recipe.toml"
+    recipes.freeze(recipes.load("small"), frozen)
+    assert recipes.load(str(frozen)) == recipes.load("small")
+    recipes.freeze(recipes.load("small", ["steps=9"]), frozen)
+    assert recipes.load(str(frozen)).steps == 9
+    with pytest.raises(Failure, match="another recipe .batch_size = 2, now 3"):
+        recipes.freeze(recipes.load("small", ["steps=9", "batch_size=3"]), frozen)

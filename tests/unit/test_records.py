@@ -1,0 +1,148 @@
+"""Patch files and shards: what goes in comes out, and what is damaged is named."""
+
+import numpy as np
+import pytest
+
+from depthfield.records import batches, packing, patches, shards
+from depthfield.tool import Failure
+
+NAMES = ("texture", "histogram", "colour")
+
+
+def patch(seed: int = 0, far: float = 8.0, size: tuple[int, int] = (64, 96)) -> patches.Patch:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (size[0] // 8, size[1] // 8, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    depth = rng.uniform(0.5, far, size).astype(np.float32)
+    depth[:16, :16] = np.nan
+    return patches.make(image, depth, f"photo {seed}", "grid:16", NAMES)
+
+
+def write_patches(folder, count: int) -> list:
+    paths = [folder / f"{index:03d}.npz" for index in range(count)]
+    for index, path in enumerate(paths):
+        patches.write(path, patch(index))
+    return paths
+
+
+def same(one, other) -> bool:
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+
+
+def test_a_patch_file_gives_back_what_was_written(tmp_path):
+    made = patch()
+    patches.write(tmp_path / "a.npz", made)
+    back = patches.read(tmp_path / "a.npz")
+    assert all(same(np.asarray(one), np.asarray(other)) for one, other in zip(made, back, strict=True))
+    assert np.isnan(made.depth[0]) and not np.isnan(made.depth[1:]).any()
+    assert patches.Settings.from_json(back.settings) == ("grid:16", NAMES, 96, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"depth": np.zeros(3, np.float32)}, "does not fit"),
+        ({"superpixels": np.zeros((64, 96), np.int32)}, "not labelled"),
+        ({"pairs": np.array([[1, 0]], np.int32)}, "out of order"),
+        ({"image": np.zeros((64, 96, 3), np.float32)}, "image is float32"),
+        ({"depth_map": np.zeros((64, 96), np.float32)}, "zero or negative"),
+    ],
+)
+def test_a_patch_file_that_contradicts_itself_is_refused(tmp_path, change, said):
+    made = patch()
+    if "pairs" in change:
+        change["similarities"] = made.similarities[:1]
+    patches.write(tmp_path / "a.npz", made._replace(**change))
+    with pytest.raises(Failure, match=f"a.npz: .*{said}"):
+        patches.read(tmp_path / "a.npz")
+
+
+def test_truncated_and_foreign_patch_files_are_named(tmp_path):
+    path = tmp_path / "a.npz"
+    patches.write(path, patch())
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(Failure, match=r"a\.npz: not a whole patch file"):
+        patches.read(path)
+    np.savez(path, other=np.zeros(3))
+    with pytest.raises(Failure, match=r"a\.npz: not a patch file"):
+        patches.read(path)
+    with pytest.raises(Failure, match="no such file"):
+        patches.read(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("far", [8.0, 81.0])
+def test_an_example_gives_back_the_patch_and_metres_to_a_65535th(tmp_path, far):
+    made = patch(far=far)
+    shards.write(tmp_path / "x.tfrecord", [shards.encode("name", made)])
+    (back,) = shards.read([tmp_path / "x.tfrecord"])
+    for field in ("image", "superpixels", "pairs", "similarities", "centres", "depth"):
+        assert same(getattr(made, field), back[field]), field
+    assert back["name"] == b"name" and back["source"] == b"photo 0"
+    np.testing.assert_allclose(back["depth_map"], made.depth_map, atol=far / 65535)  # NaN stays NaN
+
+
+def test_shards_are_equal_within_one_complete_and_the_same_each_time(tmp_path):
+    paths = write_patches(tmp_path / "patches/train", 11)
+    packed = packing.pack(paths, tmp_path / "records", "train", 4, force=False)
+    counts = [len(list(shards.read([shard], ("name",)))) for shard in packed.shards]
+    assert sorted(counts) == [2, 3, 3, 3] and packed.refused == 0
+    names = [example["name"].decode() for example in shards.read(packed.shards, ("name",))]
+    assert names == [path.stem for path in paths]
+    before = [shard.read_bytes() for shard in packed.shards]
+    stamps = [shard.stat().st_mtime_ns for shard in packed.shards]
+    assert [s.stat().st_mtime_ns for s in packing.pack(paths, tmp_path / "records", "train", 4, False).shards] == stamps
+    again = packing.pack(paths, tmp_path / "records", "train", 4, force=True)
+    assert [shard.read_bytes() for shard in again.shards] == before
+
+
+def test_another_set_of_shards_takes_the_place_of_the_old_one(tmp_path):
+    paths = write_patches(tmp_path / "patches/train", 4)
+    packing.pack(paths, tmp_path / "records", "train", 4, force=False)
+    packing.pack(paths[:3], tmp_path / "records", "train", 2, force=False)
+    assert [path.name for path in sorted((tmp_path / "records").glob("train-*"))] == [
+        "train-00000-of-00002.tfrecord", "train-00001-of-00002.tfrecord",
+    ]  # fmt: skip
+
+
+def test_a_damaged_patch_file_is_left_out_and_shards_stay_equal(tmp_path, capsys):
+    paths = write_patches(tmp_path / "patches/train", 5)
+    paths[0].write_bytes(b"nothing")
+    packed = packing.pack(paths, tmp_path / "records", "train", 2, force=False)
+    assert packed.refused == 1 and "000.npz" in capsys.readouterr().err
+    assert [len(list(shards.read([shard], ("name",)))) for shard in packed.shards] == [2, 2]
+
+
+def test_truncated_foreign_and_newer_shards_are_named(tmp_path, monkeypatch):
+    shard = tmp_path / "x.tfrecord"
+    shards.write(shard, [shards.encode("name", patch())])
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-100])
+    with pytest.raises(Failure, match=r"x\.tfrecord: truncated or damaged"):
+        list(shards.read([shard]))
+    shard.write_bytes(b"not a record at all")
+    with pytest.raises(Failure, match=r"x\.tfrecord: truncated or damaged"):
+        list(shards.read([shard]))
+    monkeypatch.setattr(shards, "VERSION", 2)
+    shards.write(shard, [shards.encode("name", patch())])
+    monkeypatch.undo()
+    with pytest.raises(Failure, match="another version of to-tfrecord"):
+        list(shards.read([shard]))
+
+
+def test_batches_pad_and_hold_out_what_they_say(tmp_path):
+    made = [patch(0), patch(1, size=(48, 64)), patch(2)]
+    shard = tmp_path / "x.tfrecord"
+    shards.write(shard, [shards.encode(str(index), one) for index, one in enumerate(made)])
+    (batch,) = batches.padded(batches.photos([shard], None), 3)
+    assert batch["superpixels"].shape == (3, 64, 96) and (batch["superpixels"][1, 48:].numpy() == -1).all()
+    assert batch["present"].numpy().sum(axis=1).tolist() == [24, 12, 24]
+    assert not batch["measured"][0, 0] and batch["log_depth"][0, 0] == 0
+    np.testing.assert_allclose(np.exp(batch["log_depth"][0, 1:24]), made[0].depth[1:], rtol=1e-5)
+
+    keys = sorted(int(batches.held_out_key(one.source.encode())) for one in made)
+    held_out = [photo["measured"] for photo in batches.photos([shard], keys[0])]
+    assert len(held_out) == 1
+    stream = batches.endless([shard], keys[1], 1, mirrored=True, seed=3)
+    images = {batch["image"].numpy().tobytes() for batch in stream.take(20)}
+    assert len(images) == 2  # the one photo that is left, and its mirror image
+    first = [batch["image"].numpy().tobytes() for batch in batches.endless([shard], -1, 2, True, 3).take(5)]
+    assert first == [batch["image"].numpy().tobytes() for batch in batches.endless([shard], -1, 2, True, 3).take(5)]

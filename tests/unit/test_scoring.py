@@ -1,0 +1,38 @@
+"""The metrics by hand, and pooled against averaged."""
+
+import numpy as np
+import pytest
+
+from depthfield import picture, scoring
+
+NAN = np.nan
+
+
+def test_metrics_by_hand():
+    truth, predicted = np.array([[1.0, 2.0], [4.0, NAN]]), np.array([[1.5, 2.0], [2.0, 9.0]])
+    scores = scoring.summary([scoring.tally(predicted, truth)])["pooled over pixels"]
+    assert scores["rel"] == pytest.approx((0.5 + 0 + 0.5) / 3)
+    assert scores["log10"] == pytest.approx((np.log10(1.5) + np.log10(2)) / 3)
+    assert scores["rms"] == pytest.approx(np.sqrt((0.25 + 4) / 3))
+    assert [scores[f"delta{k}"] for k in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 2 / 3])
+
+
+def test_pooled_weighs_pixels_and_the_mean_weighs_images():
+    large = scoring.tally(np.full((10, 10), 1.1), np.ones((10, 10)))
+    small = scoring.tally(np.full((1, 1), 2.0), np.ones((1, 1)))
+    summary = scoring.summary([large, small])
+    assert summary["pooled over pixels"]["rel"] == pytest.approx((100 * 0.1 + 1) / 101)
+    assert summary["mean of images"]["rel"] == pytest.approx((0.1 + 1) / 2)
+    assert summary["images"] == 2 and summary["pixels"] == 101
+
+
+def test_what_has_no_prediction_is_told_as_coverage_and_not_scored():
+    summary = scoring.summary([scoring.tally(np.array([1.0, NAN, 0.0, 1.0]), np.array([1.0, 1.0, 1.0, NAN]))])
+    assert summary["coverage"] == pytest.approx(1 / 3) and summary["pooled over pixels"]["rel"] == 0
+    with pytest.raises(ValueError, match="no pixel"):
+        scoring.summary([scoring.tally(np.array([NAN]), np.array([1.0]))])
+
+
+def test_pictures_are_black_where_nothing_was_measured_and_light_where_near():
+    coloured = picture.coloured(np.array([[1.0, 5.0, NAN]]), 1, 5)
+    assert coloured[0].tolist() == [picture.ANCHORS[0].tolist(), picture.ANCHORS[-1].tolist(), [0, 0, 0]]
