@@ -1,0 +1,46 @@
+"""What the tests share: commands run from the shell as users run them, and small datasets made once."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+SMALL = ["--set", "widths=[8,16,16,16]", "--set", "features=8", "--set", "dense=[8]"]
+
+
+def run(name: str, *arguments: object, cwd: Path, stdin: str | None = None, seconds: float = 120, **environment: str):
+    """Run bin/NAME to its end; returns its status, stdout and stderr as subprocess does."""
+    return subprocess.run(
+        [PROJECT / "bin" / name, *map(str, arguments)],
+        cwd=cwd, input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=seconds, env=os.environ | environment,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory) -> Path:
+    """A DATA_DIR with small rooms brought all the way to records, by one pipe."""
+    data = tmp_path_factory.mktemp("data")
+    pipe = "fetch-dataset rooms --count 12,4 --size 72x96 | make-patches --superpixels grid:12 | to-tfrecord --shards 3"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", pipe], cwd=data, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"DATA_DIR": str(data), "PATH": f"{PROJECT / 'bin'}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [
+        str(data / f"rooms/records/{split}-{index:05d}-of-00003.tfrecord")
+        for split in ("train", "test") for index in range(3)
+    ]  # fmt: skip
+    return data
+
+
+@pytest.fixture(scope="session")
+def trained(prepared, tmp_path_factory) -> Path:
+    """A run trained for a few steps in one process."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    shards = sorted((prepared / "rooms/records").glob("train-*"))
+    done = run("train-depth", "--recipe", "small", "--run", folder, "--steps", 16, *SMALL, *shards, cwd=prepared)
+    assert done.returncode == 0, done.stderr
+    return folder

@@ -1,0 +1,280 @@
+"""The way of the data from the shell: patches, records, training, prediction, scores, and what goes wrong on it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from conftest import PROJECT, SMALL, run
+from PIL import Image
+
+TRAIN = ("--recipe", "small", *SMALL)
+
+
+def shards(data, split):
+    return sorted((data / "rooms/records").glob(f"{split}-*"))
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+# ---- make-patches and to-tfrecord
+
+
+def test_make_patches_keeps_what_is_current_and_redoes_what_is_asked_otherwise(prepared, tmp_path):
+    raw, out = prepared / "rooms/raw", tmp_path / "out"
+    ask = ("make-patches", "--reader", "nyu", "--out", out, "--superpixels", "grid:12", "--limit", 2, raw)
+    first = run(*ask, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    paths = [out / "train/00001.npz", out / "train/00002.npz"]
+    assert first.stdout.split() == [str(path) for path in paths]
+    stamps = [path.stat().st_mtime_ns for path in paths]
+    assert run(*ask, cwd=tmp_path).stdout == first.stdout
+    assert [path.stat().st_mtime_ns for path in paths] == stamps
+    assert run(*ask, "--similarities", "colour", cwd=tmp_path).returncode == 0
+    assert [path.stat().st_mtime_ns for path in paths] != stamps
+    with np.load(paths[0]) as patch:
+        assert patch["similarity_names"].tolist() == ["colour"] and patch["depth_map"].dtype == np.float32
+
+
+def test_parts_of_an_array_job_make_up_the_whole(prepared, tmp_path):
+    made = []
+    for part in (1, 2, 3):
+        done = run("make-patches", "--out", tmp_path, "--part", f"{part}/3", "-j", 1, prepared / "rooms/raw", cwd=tmp_path)
+        made += done.stdout.split()
+    assert len(made) == len(set(made)) == 16 and len(list(tmp_path.glob("*/*.npz"))) == 16
+
+
+def own_folder(folder, photo="rgb/a.png", size=(64, 48), depth=None):
+    for place in ("rgb", "depth"):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), np.uint8)).resize(size).save(folder / photo)
+    units = np.full(size[::-1], 2500, np.uint16) if depth is None else depth
+    Image.fromarray(units).save(folder / "depth/a.png")
+
+
+def test_a_folder_of_ones_own_goes_to_metric_patches(tmp_path):
+    own_folder(tmp_path / "mine")
+    done = run("make-patches", "--scale", 0.0002, "--test-share", 0, "mine", cwd=tmp_path, DATA_DIR=str(tmp_path / "data"))
+    assert done.returncode == 0, done.stderr
+    with np.load(done.stdout.strip()) as patch:
+        np.testing.assert_allclose(patch["depth"], 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("depth", "said"),
+    [
+        (np.zeros((48, 64), np.uint16), "no measured depth"),
+        (np.full((24, 32), 900, np.uint16), "64"),
+        (np.full((48, 64), 90, np.uint8), "8 bits"),
+    ],
+)
+def test_unusable_depth_is_named_with_its_reason_and_the_rest_is_done(tmp_path, depth, said):
+    own_folder(tmp_path / "mine", depth=depth)
+    for place in ("rgb/b.png", "depth/b.png"):
+        size = (48, 64)
+        Image.fromarray(np.full(size, 2000, np.uint16) if "depth" in place else np.zeros((*size, 3), np.uint8)).save(
+            tmp_path / "mine" / place
+        )
+    done = run("make-patches", "--test-share", 0, "mine", cwd=tmp_path)
+    assert done.returncode == 1 and len(done.stdout.split()) == 1 and done.stdout.strip().endswith("b.npz")
+    told = [line for line in done.stderr.splitlines() if "a.png" in line]
+    assert len(told) == 1 and said in told[0]
+
+
+def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
+    raw = tmp_path / "cut/raw"
+    shutil.copytree(prepared / "rooms/raw", raw)
+    mat = raw / "nyu_depth_v2_labeled.mat"
+    mat.write_bytes(mat.read_bytes()[:3000])
+    done = run("make-patches", "--reader", "nyu", raw, cwd=tmp_path)
+    assert done.returncode == 1 and "nyu_depth_v2_labeled.mat" in done.stderr and "Traceback" not in done.stderr
+    own_folder(tmp_path / "tiny", size=(16, 8))
+    done = run("make-patches", "--test-share", 0, "tiny", cwd=tmp_path)
+    assert done.returncode == 1 and "too few for superpixels" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "status", "said"),
+    [
+        ("make-patches", ["--similarities", "smell", "."], 2, "no similarity 'smell'"),
+        ("make-patches", ["--superpixels", "grid:", "."], 2, "superpixels are"),
+        ("make-patches", ["--part", "4/3", "."], 2, "--part takes"),
+        ("make-patches", ["--jobs", "none", "."], 2, "--jobs takes a whole number"),
+        ("make-patches", ["nowhere"], 1, "nowhere: no such folder"),
+        ("make-patches", ["--reader", "kitti", "."], 2, "no reader 'kitti'"),
+        ("to-tfrecord", ["nothing.npz"], 1, "nothing.npz: no such file"),
+        ("to-tfrecord", [], 1, "no patch files"),
+        ("train-depth", ["--recipe", "huge", "--run", "r", "x.tfrecord"], 2, "no recipe 'huge'"),
+        ("train-depth", ["--recipe", "small", "--run", "r", "--set", "speed=9", "x"], 2, "unknown setting speed"),
+        ("train-depth", ["--recipe", "small", "--run", "r", "x.tfrecord"], 1, "x.tfrecord: no such file"),
+        ("train-depth", ["--recipe", "small"], 2, "see --help"),
+        ("predict-depth", ["--run", "nothing", "x.jpg"], 1, "not a run"),
+        ("score-depth", ["--run", "nothing", "x.tfrecord"], 1, "not a run"),
+        ("score-depth", ["nothing", "nowhere"], 1, "nothing: no such folder"),
+        ("split-resources", ["--ps"], 2, "see --help"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line_and_a_status(tmp_path, name, arguments, status, said):
+    done = run(name, *arguments, cwd=tmp_path, stdin="")
+    assert done.returncode == status and said in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"{name}: ") and done.stdout == ""
+
+
+# ---- every command
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (PROJECT / "bin").iterdir()))
+def test_every_command_has_its_help_run_bit_and_place_in_the_readme(tmp_path, name):
+    link = tmp_path / "link"
+    link.symlink_to(PROJECT / "bin" / name)
+    done = subprocess.run([link, "--help"], cwd="/", capture_output=True, text=True, timeout=10)
+    assert done.returncode == 0 and done.stdout.startswith(f"{name}: ") and done.stderr == ""
+    assert "Usage:" in done.stdout and "Exit status:" in done.stdout
+    first = done.stdout.splitlines()[0].partition(": ")[2].rstrip(".")
+    assert f"| `{name}` | {first}" in (PROJECT / "README.md").read_text()
+
+
+def test_a_closed_pipe_is_no_error(prepared, tmp_path):
+    command = f"set -o pipefail; {PROJECT}/bin/make-patches --out {tmp_path} {prepared}/rooms/raw | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1 and done.stderr == ""
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(prepared, tmp_path):
+    command = f"ulimit -f 8; {PROJECT}/bin/make-patches -j 1 --out {tmp_path} {prepared}/rooms/raw"
+    done = subprocess.run(["bash", "-c", f"trap '' XFSZ; {command}"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "File too large" in done.stderr and "Traceback" not in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_make_patches_leaves_whole_files_and_no_process(prepared, tmp_path, number):
+    command = [PROJECT / "bin/make-patches", "-j", "2", "--superpixels", "20000", "--out", tmp_path, prepared / "rooms/raw"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert process.stdout.readline()
+        process.send_signal(number)
+        _, told = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode in (128 + number, 0) and "Traceback" not in told
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    for path in (path for path in tmp_path.rglob("*") if path.is_file() and path.name[0] != "."):
+        with np.load(path) as patch:
+            assert patch["depth_map"].shape == (72, 96)
+
+
+# ---- training
+
+
+def test_a_run_holds_what_it_says_and_is_its_owners_alone(trained):
+    assert trained.stat().st_mode & 0o777 == 0o700
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["kind"] == "validation" and lines[-1]["step"] == 16 and 0 < lines[-1]["rel"] < 5
+    assert lines[-1]["tau"] > 0 and list((trained / "events").glob("events.out.tfevents.*"))
+    survey = json.loads((trained / "survey.json").read_text())
+    assert survey["photos"] == 12 and survey["held_out"] == 1 and 0.5 < survey["mean_depth"] < 10
+
+
+def test_training_goes_on_from_the_newest_checkpoint_and_only_with_the_same_recipe(prepared, trained, tmp_path):
+    again = tmp_path / "again"
+    shutil.copytree(trained, again)
+    ask = ("train-depth", "--run", again, *TRAIN, *shards(prepared, "train"))
+    done = run(*ask, "--steps", 24, cwd=tmp_path)
+    assert done.returncode == 0 and "going on from" in done.stderr and "step 16 of 24" in done.stderr
+    assert done.stdout.strip() == str(again / "checkpoints/000000024.npz")
+    done = run(*ask, "--set", "batch_size=3", cwd=tmp_path)
+    assert done.returncode == 1 and "begun with another recipe (batch_size = 2, now 3" in done.stderr
+
+
+@pytest.mark.parametrize("how", ["signal", "timeout"])
+def test_training_that_is_stopped_saves_and_says_99(prepared, tmp_path, how):
+    command = [PROJECT / "bin/train-depth", *TRAIN, "--run", tmp_path / "run", "--steps", "100000"]
+    command += ["--set", "summary_seconds=0", *(["--timeout", "12"] if how == "timeout" else [])]
+    with subprocess.Popen([*command, *shards(prepared, "train")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            if how == "signal":
+                wait_for(lambda: (tmp_path / "run/metrics.jsonl").exists())
+                process.send_signal(signal.SIGUSR2)
+            out, told = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 99 and "run me again" in told
+    step = int(np.load(out.strip())["step"])
+    assert step > 0 and out.strip().endswith(f"{step:09d}.npz")
+
+
+def test_a_loss_that_is_not_finite_ends_training_and_names_the_last_good_checkpoint(prepared, trained, tmp_path):
+    bad = tmp_path / "bad"
+    shutil.copytree(trained, bad)
+    recipe = (bad / "recipe.toml").read_text()
+    (bad / "recipe.toml").write_text(recipe.replace("learning_rate = 0.001", "learning_rate = 1e30"))
+    ask = ("train-depth", "--run", bad, *TRAIN, "--set", "learning_rate=1e30", "--steps", 4000)
+    done = run(*ask, *shards(prepared, "train"), cwd=tmp_path)
+    assert done.returncode == 1 and "not finite" in done.stderr and "000000016.npz" in done.stderr
+    assert [path.name for path in (bad / "checkpoints").iterdir()] == ["000000016.npz"]
+
+
+# ---- prediction and scores
+
+
+def test_photos_of_any_kind_get_depth_uncertainty_and_pictures(trained, tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((200, 150))
+    (tmp_path / "photos").mkdir()
+    for mode, name in (("L", "grey.png"), ("RGBA", "clear.png"), ("CMYK", "print.jpg"), ("RGB", "plain.jpg")):
+        pixels.convert(mode).save(tmp_path / "photos" / name)
+    turned = Image.Exif()
+    turned[274] = 6
+    pixels.save(tmp_path / "photos/turned.jpg", exif=turned)
+    (tmp_path / "photos/cut.jpg").write_bytes((tmp_path / "photos/plain.jpg").read_bytes()[:900])
+    pixels.resize((3, 2)).save(tmp_path / "photos/tiny.png")
+    done = run("predict-depth", "--run", trained, "--npy", "--picture", "--uncertainty", "photos", cwd=tmp_path)
+    assert done.returncode == 1
+    told = done.stderr.splitlines()
+    assert len(told) == 2 and "cut.jpg" in told[0] and "tiny.png" in told[1]
+    assert sorted(done.stdout.split()) == [f"depths/depth/{n}.png" for n in ("clear", "grey", "plain", "print", "turned")]
+    for name in ("grey", "clear", "print", "plain", "turned"):
+        size = (150, 200) if name == "turned" else (200, 150)
+        depth = np.load(tmp_path / f"depths/depth/{name}.npy")
+        assert depth.shape == size[::-1] and depth.dtype == np.float32 and (depth > 0).all()
+        with Image.open(tmp_path / f"depths/depth/{name}.png") as png:
+            assert png.text["depth-scale"] == "0.001" and png.size == size
+            np.testing.assert_allclose(np.asarray(png) * 0.001, depth, atol=6e-4)
+        assert (np.load(tmp_path / f"depths/uncertainty/{name}.npy") > 0).all()
+        with Image.open(tmp_path / f"depths/picture/{name}.png") as picture:
+            assert picture.mode == "RGB" and picture.size == size
+
+
+def test_scores_of_a_run_stand_beside_the_mean_depths(prepared, trained, tmp_path):
+    done = run("score-depth", "--run", trained, "--json", "--pictures", "p", "--pictured", 2, *shards(prepared, "test"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)
+    assert set(scores) == {"field", "mean depth"} and scores["field"]["images"] == 4
+    assert scores["field"]["pixels"] == 4 * 72 * 96 and set(scores["field"]) >= {"pooled over pixels", "mean of images"}
+    pictures = sorted((tmp_path / "p").iterdir())
+    assert len(pictures) == 2 and Image.open(pictures[0]).size == (4 * 96 + 12, 72)
+    table = run("score-depth", "--run", trained, stdin="\n".join(map(str, shards(prepared, "test"))), cwd=tmp_path)
+    assert "field, pooled over pixels" in table.stdout and f"{scores['field']['mean of images']['rel']:.3f}" in table.stdout
+
+
+def test_anybodys_depth_maps_are_scored_by_name(tmp_path):
+    for folder in ("predicted", "truth"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(np.full((10, 10), 1100, np.uint16)).save(tmp_path / "predicted/a.png")
+    np.save(tmp_path / "truth/a.npy", np.full((20, 20), 1.0, np.float32))
+    np.save(tmp_path / "truth/b.npy", np.full((20, 20), 1.0, np.float32))
+    done = run("score-depth", "--json", "predicted", "truth", cwd=tmp_path)
+    assert done.returncode == 1 and "b.npy: no prediction" in done.stderr
+    assert json.loads(done.stdout)["prediction"]["pooled over pixels"]["rel"] == pytest.approx(0.1, rel=1e-4)
