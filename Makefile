@@ -105,7 +105,7 @@ test: install lint ## check the code and run every test
 
 lint: install
 	.venv/bin/ruff check lib bin tests
-	.venv/bin/shellcheck sge/*.sh .ci/run
+	.venv/bin/shellcheck sge/*.sh tests/*.sh .ci/run
 	.venv/bin/lint-imports --no-logo
 
 trial: install ## the whole chain on REAL, folders of photos with depth: make trial REAL=../shared/real/tabletop

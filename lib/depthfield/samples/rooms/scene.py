@@ -378,7 +378,7 @@ def ambient(rng, size: tuple, sides: tuple, lights: list[Light]) -> np.ndarray:
 
 
 def stand(rng: np.random.Generator, room: Room) -> Camera:
-    """A camera held as people hold one, at 1.35 to 1.65 m, a little down and into the room, with something to see: not
+    """A camera held as people hold one, at 1.4 to 1.6 m, a little down and into the room, with something to see: not
     into a wall or the back of a cupboard.
     """
     size = np.array(room.size)
@@ -387,11 +387,11 @@ def stand(rng: np.random.Generator, room: Room) -> Camera:
     for _ in range(TRIES):
         x, y = rng.uniform(0.3, size[0] - 0.3), rng.uniform(0.3, size[1] - 0.3)
         camera = Camera(
-            (x, y, rng.uniform(1.35, 1.65)),
+            (x, y, rng.uniform(1.4, 1.6)),
             math.atan2(size[1] / 2 - y, size[0] / 2 - x) + rng.uniform(-0.5, 0.5),
-            math.radians(rng.uniform(-14, -6)),
+            math.radians(rng.uniform(-12, -7)),
             math.radians(rng.normal(0, 1.5)),
-            math.radians(rng.uniform(58, 66)),
+            math.radians(rng.uniform(60, 65)),
         )
         q = np.abs(np.einsum("sij,sj->si", turn, np.array(camera.position) - centres)) - half
         if (np.sqrt((np.maximum(q, 0) ** 2).sum(1)) < CLEARANCE).any():

@@ -1,0 +1,28 @@
+#!/bin/bash
+# The whole chain on one folder of real photos with train/ and test/: what each step costs, and the scores.
+# trial.sh FOLDER [train-depth's options]; results land in $DATA_DIR and $RUN_DIR.
+set -euo pipefail
+folder=$1
+shift
+bin=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")/bin
+export DATA_DIR=${DATA_DIR:-./data}
+run=${RUN_DIR:-./runs}/trial-$(basename "$folder")-$(date +%Y%m%d-%H%M%S)
+records=$DATA_DIR/$(basename "$folder")/records
+patches=$DATA_DIR/$(basename "$folder")/patches.list
+mkdir -p "$(dirname "$patches")"
+
+step() { # NAME COMMAND...: tells its seconds and the peak memory of its largest process
+    python3 - "$@" <<'PYTHON'
+import resource, subprocess, sys, time
+begun = time.monotonic()
+status = subprocess.run(sys.argv[2:], stdin=None).returncode
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+print(f"{sys.argv[1]}: {time.monotonic() - begun:.1f} s, {peak:.0f} MB, status {status}", file=sys.stderr)
+sys.exit(status)
+PYTHON
+}
+
+step make-patches bash -c "'$bin/make-patches' --width 320 '$folder' > '$patches'"
+step to-tfrecord bash -c "'$bin/to-tfrecord' < '$patches' > /dev/null"
+step train-depth "$bin/train-depth" --recipe small --run "$run" "$@" "$records"/train-*.tfrecord
+step score-depth "$bin/score-depth" --run "$run" --pictures "$run/pictures" "$records"/test-*.tfrecord
