@@ -63,13 +63,15 @@ def reader(raw: Path, name: str | None, options: dict) -> Callable[[Path], Itera
 
 
 def target(raw: Path) -> Path:
-    """Where the patch files of `raw` go unless told otherwise: NAME/patches of NAME/raw, $DATA_DIR/NAME/patches of NAME."""
+    """Where patch files go by default: to NAME/patches for NAME/raw, to $DATA_DIR/NAME/patches for another NAME."""
     raw = raw.resolve()
-    return raw.parent / "patches" if raw.name == "raw" else Path(os.environ.get("DATA_DIR", "data")) / raw.name / "patches"
+    return (
+        raw.parent / "patches" if raw.name == "raw" else Path(os.environ.get("DATA_DIR", "data")) / raw.name / "patches"
+    )
 
 
 def make(sample: Sample, out: Path, way: Way) -> Outcome:
-    """Make one patch file OUT/SPLIT/NAME.npz, unless it is there, made the same way, and newer than what it is made of."""
+    """Make one patch file OUT/SPLIT/NAME.npz, unless it is there, made this way, and newer than what it is made of."""
     path = out / sample.split / f"{sample.name}.npz"
     try:
         if not way.force and files.is_current(path, sample.inputs) and made_alike(path, way):

@@ -12,9 +12,9 @@ METRICS = ("rel", "log10", "rms", "delta1", "delta2", "delta3")
 
 
 class Tally(NamedTuple):
-    """Sums over measured pixels: of each metric's term (squared error for rms), how many, and how many were predicted."""
+    """Sums over the pixels of an image that have both a prediction and a measurement."""
 
-    sums: np.ndarray  # float64, in the order of METRICS
+    sums: np.ndarray  # float64, of the terms of METRICS in their order; of squared errors for rms
     pixels: int  # compared
     measured: int  # in the truth
 

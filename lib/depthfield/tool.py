@@ -38,7 +38,10 @@ def run(main: Callable[[dict], int | None], usage: str) -> NoReturn:
         sys.stdout.flush()
     except DocoptExit as wrong:
         left = " ".join(str(pattern.name or pattern.value) for pattern in wrong.left)
-        say((f"cannot make sense of {left}; " if left else "arguments are missing or do not go together; ") + "see --help")
+        say(
+            (f"cannot make sense of {left}; " if left else "arguments are missing or do not go together; ")
+            + "see --help"
+        )
         print(wrong.usage.strip(), file=sys.stderr)
         status = USAGE
     except UsageError as failure:

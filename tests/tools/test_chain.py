@@ -48,7 +48,9 @@ def test_make_patches_keeps_what_is_current_and_redoes_what_is_asked_otherwise(p
 def test_parts_of_an_array_job_make_up_the_whole(prepared, tmp_path):
     made = []
     for part in (1, 2, 3):
-        done = run("make-patches", "--out", tmp_path, "--part", f"{part}/3", "-j", 1, prepared / "rooms/raw", cwd=tmp_path)
+        done = run(
+            "make-patches", "--out", tmp_path, "--part", f"{part}/3", "-j", 1, prepared / "rooms/raw", cwd=tmp_path
+        )
         made += done.stdout.split()
     assert len(made) == len(set(made)) == 16 and len(list(tmp_path.glob("*/*.npz"))) == 16
 
@@ -64,7 +66,9 @@ def own_folder(folder, photo="rgb/a.png", size=(64, 48), depth=None):
 
 def test_a_folder_of_ones_own_goes_to_metric_patches(tmp_path):
     own_folder(tmp_path / "mine")
-    done = run("make-patches", "--scale", 0.0002, "--test-share", 0, "mine", cwd=tmp_path, DATA_DIR=str(tmp_path / "data"))
+    done = run(
+        "make-patches", "--scale", 0.0002, "--test-share", 0, "mine", cwd=tmp_path, DATA_DIR=str(tmp_path / "data")
+    )
     assert done.returncode == 0, done.stderr
     with np.load(done.stdout.strip()) as patch:
         np.testing.assert_allclose(patch["depth"], 0.5, rtol=1e-6)
@@ -159,8 +163,19 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(prepared, tmp_path)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_make_patches_leaves_whole_files_and_no_process(prepared, tmp_path, number):
-    command = [PROJECT / "bin/make-patches", "-j", "2", "--superpixels", "20000", "--out", tmp_path, prepared / "rooms/raw"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    command = [
+        PROJECT / "bin/make-patches",
+        "-j",
+        "2",
+        "--superpixels",
+        "20000",
+        "--out",
+        tmp_path,
+        prepared / "rooms/raw",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         assert process.stdout.readline()
         process.send_signal(number)
@@ -202,7 +217,9 @@ def test_training_goes_on_from_the_newest_checkpoint_and_only_with_the_same_reci
 def test_training_that_is_stopped_saves_and_says_99(prepared, tmp_path, how):
     command = [PROJECT / "bin/train-depth", *TRAIN, "--run", tmp_path / "run", "--steps", "100000"]
     command += ["--set", "summary_seconds=0", *(["--timeout", "12"] if how == "timeout" else [])]
-    with subprocess.Popen([*command, *shards(prepared, "train")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, *shards(prepared, "train")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             if how == "signal":
                 wait_for(lambda: (tmp_path / "run/metrics.jsonl").exists())
@@ -244,7 +261,9 @@ def test_photos_of_any_kind_get_depth_uncertainty_and_pictures(trained, tmp_path
     assert done.returncode == 1
     told = done.stderr.splitlines()
     assert len(told) == 2 and "cut.jpg" in told[0] and "tiny.png" in told[1]
-    assert sorted(done.stdout.split()) == [f"depths/depth/{n}.png" for n in ("clear", "grey", "plain", "print", "turned")]
+    assert sorted(done.stdout.split()) == [
+        f"depths/depth/{n}.png" for n in ("clear", "grey", "plain", "print", "turned")
+    ]
     for name in ("grey", "clear", "print", "plain", "turned"):
         size = (150, 200) if name == "turned" else (200, 150)
         depth = np.load(tmp_path / f"depths/depth/{name}.npy")
@@ -258,7 +277,18 @@ def test_photos_of_any_kind_get_depth_uncertainty_and_pictures(trained, tmp_path
 
 
 def test_scores_of_a_run_stand_beside_the_mean_depths(prepared, trained, tmp_path):
-    done = run("score-depth", "--run", trained, "--json", "--pictures", "p", "--pictured", 2, *shards(prepared, "test"), cwd=tmp_path)
+    done = run(
+        "score-depth",
+        "--run",
+        trained,
+        "--json",
+        "--pictures",
+        "p",
+        "--pictured",
+        2,
+        *shards(prepared, "test"),
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     scores = json.loads(done.stdout)
     assert set(scores) == {"field", "mean depth"} and scores["field"]["images"] == 4
@@ -266,7 +296,10 @@ def test_scores_of_a_run_stand_beside_the_mean_depths(prepared, trained, tmp_pat
     pictures = sorted((tmp_path / "p").iterdir())
     assert len(pictures) == 2 and Image.open(pictures[0]).size == (4 * 96 + 12, 72)
     table = run("score-depth", "--run", trained, stdin="\n".join(map(str, shards(prepared, "test"))), cwd=tmp_path)
-    assert "field, pooled over pixels" in table.stdout and f"{scores['field']['mean of images']['rel']:.3f}" in table.stdout
+    assert (
+        "field, pooled over pixels" in table.stdout
+        and f"{scores['field']['mean of images']['rel']:.3f}" in table.stdout
+    )
 
 
 def test_anybodys_depth_maps_are_scored_by_name(tmp_path):

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from depthfield.field import random_field as field
 
+
 def graph(seed: int, count: int, columns: int = 3, missing: float = 0.3) -> dict:
     """A random connected graph of one photo: each superpixel touches an earlier one, and some more pairs."""
     rng = np.random.default_rng(seed)
@@ -86,7 +87,9 @@ def test_answer_keeps_the_sum_of_z_and_stays_within_it(seed):
 
 def test_no_field_where_beta_is_zero():
     batch = tensors(graph(1, 20))
-    y, sigma = field.marginals(batch["z"], tf.zeros_like(batch["similarities"][..., 0]), batch["pairs"], tf.constant(2.0))
+    y, sigma = field.marginals(
+        batch["z"], tf.zeros_like(batch["similarities"][..., 0]), batch["pairs"], tf.constant(2.0)
+    )
     np.testing.assert_allclose(y, batch["z"], rtol=1e-6)
     np.testing.assert_allclose(sigma, 0.5, rtol=1e-6)  # √(1 / 2τ)
 
@@ -120,7 +123,9 @@ def test_gradients_of_the_likelihood_are_finite_differences_of_the_dense_one(mis
         tape.watch([batch["z"], batch["beta"]])
         value = loss(batch)
     for name, gradient in zip(("z", "beta"), tape.gradient(value, [batch["z"], batch["beta"]]), strict=True):
-        np.testing.assert_allclose(np.ravel(gradient), differences(one, name, lambda o: -marginal_log_likelihood(o)), atol=2e-3)
+        np.testing.assert_allclose(
+            np.ravel(gradient), differences(one, name, lambda o: -marginal_log_likelihood(o)), atol=2e-3
+        )
 
 
 def test_gradients_of_the_answer_are_finite_differences_of_the_dense_one():

@@ -59,7 +59,7 @@ def texture(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
         np.minimum.at(low, labels.ravel(), axis.ravel())
         np.maximum.at(high, labels.ravel(), axis.ravel())
         middle.append((low + high + 1) // 2)
-    # patterns[r + half - 1] belongs to row r of the photo; the patch's inner pixels are rows middle-half+1 .. middle+half-2
+    # patterns[r + half - 1] belongs to row r of the photo; the patch's inner rows are middle-half+1 .. middle+half-2
     reach = np.arange(TEXTURE_PATCH - 2)
     window = patterns[middle[0][:, None, None] + reach[:, None], middle[1][:, None, None] + reach]
     return np.sqrt(histogram(np.arange(count).repeat(reach.size**2), window.ravel(), count, 58))

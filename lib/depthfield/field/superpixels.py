@@ -64,7 +64,7 @@ def centres(labels: np.ndarray) -> np.ndarray:
 
 
 def mean(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The mean of `values`, H×W, over each superpixel's pixels that are not NaN; float64 n, NaN where there are none."""
+    """The mean of `values`, H×W, over each superpixel's pixels that are not NaN; float64 n, NaN where all are."""
     flat, values = labels.ravel(), np.asarray(values, np.float64).ravel()
     valid = ~np.isnan(values)
     count = int(flat.max()) + 1

@@ -55,9 +55,7 @@ def photos(paths: Sequence[Path], held_out: int | None, fields: Sequence[str] = 
     return examples.map(lambda serialized: photo(serialized, fields), num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def endless(
-    paths: Sequence[Path], held_out: int, batch_size: int, mirrored: bool, seed: int | None
-) -> tf.data.Dataset:
+def endless(paths: Sequence[Path], held_out: int, batch_size: int, mirrored: bool, seed: int | None) -> tf.data.Dataset:
     """Shuffled batches without end of the photos that are not held out, each mirrored every other time if asked.
 
     With a seed the order is the same each time; without one every worker draws an order of its own.
@@ -69,7 +67,9 @@ def endless(
     ready = examples.map(photo, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if mirrored:
         coins = tf.data.Dataset.random(seed=seed)
-        ready = tf.data.Dataset.zip(ready, coins).map(lambda one, coin: tf.cond(coin % 2 == 0, lambda: one, lambda: mirror(one)))
+        ready = tf.data.Dataset.zip(ready, coins).map(
+            lambda one, coin: tf.cond(coin % 2 == 0, lambda: one, lambda: mirror(one))
+        )
     return padded(ready, batch_size).prefetch(2)
 
 

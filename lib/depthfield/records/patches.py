@@ -95,7 +95,15 @@ def read(path: Path) -> Patch:
         raise Failure(f"{path}: no such file") from None
     except KeyError as missing:
         raise Failure(f"{path}: not a patch file: {missing.args[0].split()[0]} is missing; see make-patches") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, TypeError, AttributeError) as error:
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise Failure(f"{path}: not a whole patch file ({str(error) or type(error).__name__})") from None
     problem = contradiction(patch)
     if problem:

@@ -27,7 +27,7 @@ def found(folder: Path) -> list[Path]:
 
 
 def newest(folder: Path) -> tuple[Path, dict[str, np.ndarray]] | None:
-    """The newest checkpoint that is whole and its values; damaged ones are named and passed over; None if there is none."""
+    """The newest whole checkpoint and its values; damaged ones are named and passed over. None if there is none."""
     for path in reversed(found(folder)):
         try:
             with np.load(path, allow_pickle=False) as arrays:

@@ -147,9 +147,7 @@ class Training:
     def batches(self) -> tf.data.Dataset:
         """The batches of one worker; in this process their order follows from the seed."""
         seed = self.recipe.seed if isinstance(self.place, Here) else None
-        return batches.endless(
-            self.shards, self.survey.held_out_key, self.recipe.batch_size, self.recipe.mirror, seed
-        )
+        return batches.endless(self.shards, self.survey.held_out_key, self.recipe.batch_size, self.recipe.mirror, seed)
 
     def save(self) -> None:
         """Write a checkpoint, unless a value is not finite: a bad one must not take the place of a good one."""

@@ -68,7 +68,9 @@ def check(key: str, value: object, kind: type) -> None:
     items = value if isinstance(kind, types.GenericAlias) else (value,)
     wanted = typing.get_args(kind)[0] if isinstance(kind, types.GenericAlias) else kind
     if not isinstance(items, tuple) or not items or not all(type(item) is wanted for item in items):
-        raise UsageError(f"recipe: {key} must be {'a list of ' if items is value else ''}{wanted.__name__}, not {value!r}")
+        raise UsageError(
+            f"recipe: {key} must be {'a list of ' if items is value else ''}{wanted.__name__}, not {value!r}"
+        )
     if key in CHOICES and value not in CHOICES[key]:
         raise UsageError(f"recipe: {key} is one of {', '.join(CHOICES[key])}, not {value!r}")
     least, greatest = BOUNDS.get(key, (1, None) if items is value else (None, None))

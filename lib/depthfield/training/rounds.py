@@ -2,9 +2,8 @@
 
 With one worker any H is exact SGD. With several, each pushes its difference divided by their number, so that rounds
 begun from the same parameters end in the mean of what they came to (local SGD, Stich 2019). Adding whole differences,
-as plain asynchronous SGD would, was measured to train worse than a single worker that takes half the steps: Adam's steps
-do not shrink with the noise of a small batch, their mean does. A step a closure would spend most of its time moving
-parameters.
+as plain asynchronous SGD would, was measured to train worse than one worker alone: Adam's steps do not shrink with the
+noise of a small batch, their mean does. A step a closure would spend most of its time moving parameters.
 """
 
 from collections.abc import Callable
@@ -42,7 +41,7 @@ def state(model: DepthField, recipe) -> State:
 
 
 def make(state: State, recipe, steps: int, workers: int = 1) -> Callable[[tf.data.Iterator], tf.Tensor]:
-    """A graph function: takes an iterator of batches, trains by `steps` steps as one of `workers`, returns their mean loss.
+    """A graph function: takes an iterator of batches, trains `steps` steps as one of `workers`, returns the mean loss.
 
     The loss is the recipe's, after the first `unary_share` of its steps with the unary loss.
     The optimizer's slots are replaced, the last to finish wins: they are running means already.

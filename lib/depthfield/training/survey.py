@@ -40,7 +40,10 @@ def survey(paths: Sequence[Path], share: float) -> Survey:
                 f"{','.join(settings.similarities)}; make all patches alike (make-patches --force)"
             )
         keys.append(int(batches.held_out_key(example["source"])))
-        depths, log_depths = example["depth_map"][example["depth_map"] > 0], np.log(example["depth"][example["depth"] > 0])
+        depths, log_depths = (
+            example["depth_map"][example["depth_map"] > 0],
+            np.log(example["depth"][example["depth"] > 0]),
+        )
         metres, pixels = metres + depths.sum(dtype=np.float64), pixels + depths.size
         logs, superpixels = logs + log_depths.sum(dtype=np.float64), superpixels + log_depths.size
     if not superpixels:
