@@ -66,7 +66,7 @@ def test_training_goes_on_after_a_worker_is_killed_and_leaves_no_process(cluster
     wait_for(lambda: json.loads((run / "nodes/1/worker-1.json").read_text())["pid"] != victim, 40)  # back in place
     shell.send_signal(signal.SIGTERM)
     assert shell.wait(timeout=60) == 99, (tmp_path / "log").read_text()
-    assert "worker-1 died" in (tmp_path / "log").read_text()
+    assert "worker-1 ended" in (tmp_path / "log").read_text()
     assert nodes_of(run) == []
     (checkpoint, *_) = sorted((run / "checkpoints").iterdir(), reverse=True)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from depthfield.field import superpixels
 
-COLOUR_REACH = 20.0  # of 255: how far colours may lie apart and still be taken for one surface
+COLOUR_REACH = 60.0  # of 255: how far colours may lie apart and still be taken for one surface
 
 
 def smooth(values: np.ndarray, image: np.ndarray, labels: np.ndarray, pairs: np.ndarray) -> np.ndarray:
