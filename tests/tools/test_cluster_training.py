@@ -56,7 +56,8 @@ def cluster(prepared, tmp_path):
 
 def test_training_goes_on_after_a_worker_is_killed_and_leaves_no_process(cluster, tmp_path):
     run = tmp_path / "run"
-    shell = cluster("--set", "summary_seconds=0", STEPS="4000", WORKERS="2", PS_NODES="1")
+    # more steps than there is time for: it must not end by itself meanwhile
+    shell = cluster("--set", "summary_seconds=0", STEPS="1000000", WORKERS="2", PS_NODES="1")
     wait_for(lambda: lines(run / "metrics.jsonl") or shell.poll() is not None, 90)
     assert shell.poll() is None, (tmp_path / "log").read_text()
     victim = json.loads((run / "nodes/1/worker-1.json").read_text())["pid"]

@@ -35,6 +35,11 @@ def train(
     try:
         with files.lock(run / "lock", wait=False):
             return Training(recipe, run, shards, cluster).go(stop)
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        told = error.message.splitlines()[0]
+        raise Failure(
+            f"{run}: a parameter server is lost ({told}); the same command goes on from the last checkpoint"
+        ) from None
     except BlockingIOError:
         raise Failure(f"{run}: another train-depth is at work on this run") from None
 
@@ -114,13 +119,13 @@ class Training:
 
         for loss in self.place.rounds(round, self.batches, rounds_left):
             now = time.monotonic()
+            step = int(self.state.step.numpy())
             if loss is not None:
                 if not np.isfinite(loss):
                     raise Failure(
                         f"the loss is not finite near step {step}; the last good checkpoint is {self.saved or 'none'}; "
                         "a lower learning_rate may help (--set learning_rate=...)"
                     )
-                step += recipe.round_steps
                 photos += recipe.round_steps * recipe.batch_size
                 losses.append(float(loss))
             if now - summed >= recipe.summary_seconds and losses:

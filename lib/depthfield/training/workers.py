@@ -52,7 +52,10 @@ class Cluster:
     def rounds(
         self, round: Callable, batches: Callable[[], tf.data.Dataset], count: Callable[[], int]
     ) -> Iterator[tf.Tensor | None]:
-        """The loss of each round as it ends, by whatever worker, or None where none has ended for WAIT_SECONDS."""
+        """The loss of each round as it ends, by whatever worker; None where it is not known, or after WAIT_SECONDS.
+
+        Raises tf.errors.OpError where a parameter server is gone.
+        """
         iterators = iter(self.coordinator.create_per_worker_dataset(batches))
         finished: queue.Queue = queue.Queue()
         flying = 0
@@ -60,8 +63,10 @@ class Cluster:
         def fetch(value) -> None:
             try:
                 finished.put(value.fetch())
-            except Exception as error:  # handed over to the chief's own thread
-                finished.put(error)
+            except tf.errors.OpError:
+                # The loss died with its worker, the round is done or will be taken again. Where a parameter server
+                # died instead, the next call of the coordinator says so.
+                finished.put(None)
 
         while True:
             while flying < AHEAD * self.workers and count() - flying > 0:
@@ -76,6 +81,6 @@ class Cluster:
                 yield None
                 continue
             flying -= 1
-            if isinstance(result, Exception):
-                raise Failure(f"the cluster is lost: {str(result).splitlines()[0]}") from result
+            if result is None:
+                self.coordinator.done()
             yield result
