@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import psutil
 
-from depthfield.tool import Failure
+from depthfield.tool import Failure, cores
 
 LINE = "host slots [gpus] [memory]"
 HERE = "127.0.0.1"  # reached without a name service, and whatever this machine calls itself
@@ -63,12 +63,6 @@ def numbered(gpus: int) -> tuple[str, ...]:
 def this_machine() -> Host:
     """This machine: the cores and GPUs this process may use, and its memory."""
     return Host(HERE, cores(), visible_gpus(), psutil.virtual_memory().total)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    process = psutil.Process()
-    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
 
 
 def visible_gpus() -> tuple[str, ...]:

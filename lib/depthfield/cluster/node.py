@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn
 import psutil
 
 from depthfield import tool
-from depthfield.cluster import announcements, hosts
+from depthfield.cluster import announcements
 from depthfield.cluster.announcements import Announcement
 from depthfield.tool import Failure, UsageError
 
@@ -112,7 +112,7 @@ def _server(start: Start, port: int):
     without_proxies()
     import tensorflow as tf
 
-    cores = start.threads or hosts.cores()
+    cores = start.threads or tool.cores()
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=cores,
         # With a single thread a worker that calls a parameter server waits for itself, without end.
