@@ -56,8 +56,8 @@ class Cluster:
 
         Raises tf.errors.OpError where a parameter server is gone.
         """
-        # Kept beyond this call: freeing iterators on the workers is a remote operation, on which the chief was seen to wait
-        # for ever in the validation that follows.
+        # Kept beyond this call: freeing iterators on the workers is a remote operation, on which the chief was seen to
+        # wait for more than half a minute in the validation that follows.
         self.iterators = iterators = iter(self.coordinator.create_per_worker_dataset(batches))
         finished: queue.Queue = queue.Queue()
         flying = 0
