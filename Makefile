@@ -15,6 +15,13 @@ STEPS      ?=#                   training steps in all (the recipe's own otherwi
 BATCHSIZE  ?=#                   photos a step of one worker
 WORKERS    ?= 2#                 workers of distributed
 PS_NODES   ?= 1#                 parameter servers of distributed
+GRID       ?=#                   no: distributed and test leave Grid Engine alone
+PE         ?=#                   distributed: the parallel environment to submit to; none: array jobs
+REQUEST    ?=#                   distributed: qsub's arguments for the job, as -l h_vmem=4G (a slot)
+WORKER_REQUEST ?=#               the same for the workers of array jobs, as -l gpu=1
+PS_REQUEST ?=#                   the same for their parameter servers
+SLOTS_PER_NODE ?=#               slots, and cores, of each node of a job [1]
+WAIT       ?=#                   distributed: seconds to wait for slots and nodes
 CKPT_FREQ  ?=#                   seconds between checkpoints
 SUM_FREQ   ?=#                   seconds between lines of metrics
 TIMEOUT    ?=#                   stop after so many seconds with everything saved, status 99
@@ -26,7 +33,8 @@ FORCE      ?=#                   1: do again what is there already
 PHOTOS     ?=#                   predict: files or folders
 TB_PORT    ?= 5003#              TensorBoard's port
 
-export DATA_DIR RUN_DIR DATASET RECIPE RUNID STEPS BATCHSIZE WORKERS PS_NODES CKPT_FREQ SUM_FREQ TIMEOUT
+export DATA_DIR RUN_DIR DATASET RECIPE RUNID STEPS BATCHSIZE WORKERS PS_NODES CKPT_FREQ SUM_FREQ TIMEOUT \
+	GRID PE REQUEST WORKER_REQUEST PS_REQUEST SLOTS_PER_NODE WAIT
 
 # download, preprocess and convert take names of datasets as further goals: make download make3d1 make3d2 nyu
 ifneq ($(filter download preprocess convert,$(firstword $(MAKECMDGOALS))),)
@@ -42,14 +50,14 @@ training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--st
 	$(if $(SUM_FREQ),--set summary_seconds=$(SUM_FREQ))
 records = $(DATA_DIR)/$(DATASET)/records
 
-.PHONY: help install datasets download preprocess convert train distributed evaluate predict tb demo test lint trial clean
+.PHONY: help install datasets download preprocess convert train distributed status stop evaluate predict tb demo test lint trial clean
 
 help: ## show this
 	@echo "targets:"
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo "settings, as make train STEPS=2000:"
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)#+ *(.*)/\1\t\3\t\2/p' $(MAKEFILE_LIST) | \
-		awk -F '\t' '{ printf "  %-14s%s%s\n", $$1, $$2, $$3 == "" ? "" : " [" $$3 "]" }'
+		awk -F '\t' '{ printf "  %-16s%s%s\n", $$1, $$2, $$3 == "" ? "" : " [" $$3 "]" }'
 
 install: .venv/installed ## set up .venv with all that the commands need
 
@@ -75,8 +83,14 @@ convert: install ## pack patches into TFRecord shards: make convert rooms
 train: install ## train RECIPE on DATASET in one process
 	bin/train-depth $(training) $(records)/train-*.tfrecord
 
-distributed: install ## the same with WORKERS workers and PS_NODES parameter servers
+distributed: install ## the same with WORKERS workers and PS_NODES parameter servers, on the grid if there is one
 	sge/cluster.sh
+
+status: install ## how the run RUNID is: its nodes, its last step and checkpoint
+	@bin/cluster-status --run $(RUN_DIR)/$(RUNID)
+
+stop: ## end the run RUNID of distributed, with everything saved, and nothing else
+	@sge/stop.sh $(RUN_DIR)/$(RUNID)
 
 evaluate: install ## score the run RUNID on the test photos of DATASET
 	bin/score-depth --run $(RUN_DIR)/$(RUNID) $(records)/test-*.tfrecord
@@ -92,7 +106,7 @@ tb: install ## TensorBoard over all runs, on TB_PORT
 demo: install ## rooms, patches, records, training with 1 ps and 2 workers, scores, pictures: all of it, in minutes
 	@begun=$$(date +%s); run=$(RUN_DIR)/demo-$$(date +%Y%m%d-%H%M%S); records=$(DATA_DIR)/rooms/records; \
 	bin/fetch-dataset rooms | bin/make-patches | bin/to-tfrecord > /dev/null; \
-	DATASET=rooms RECIPE=demo RUNID=$${run##*/} PS_NODES=1 WORKERS=2 sge/cluster.sh > /dev/null; \
+	GRID=no DATASET=rooms RECIPE=demo RUNID=$${run##*/} PS_NODES=1 WORKERS=2 sge/cluster.sh > /dev/null; \
 	bin/score-depth --run $$run --save $$run/scores.json --pictures $$run/pictures $$records/test-*.tfrecord 2> $$run/logs/score.log; \
 	printf 'photo | truth | prediction | uncertainty:\n'; ls $$run/pictures/*.png; \
 	.venv/bin/python -c 'import json, sys; s = json.load(open(sys.argv[1])); \

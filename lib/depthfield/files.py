@@ -27,6 +27,13 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sweep(*folders: Path) -> None:
+    """Remove the temporary files that a killed process left; only for who holds the lock of all that writes there."""
+    for folder in folders:
+        for temporary in folder.glob(".*.*"):
+            temporary.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
     with whole(path) as temporary:

@@ -26,15 +26,16 @@ class UsageError(Failure):
     """The command was called wrongly."""
 
 
-def run(main: Callable[[dict], int | None], usage: str) -> NoReturn:
+def run(main: Callable[[dict], int | None], usage: str, options_first: bool = False) -> NoReturn:
     """Parse the command line by its help text `usage`, call `main(arguments)` and exit with its status.
 
+    With `options_first` what follows the first other word is left as it is: the command line of another command.
     Failures end in one line on stderr and status 1 (2 for wrong usage). SIGTERM unwinds like Ctrl-C, so that
     whatever is half-written is removed; a closed pipe ends the command quietly with status 0.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        status = main(docopt(usage)) or DONE
+        status = main(docopt(usage, options_first=options_first)) or DONE
         sys.stdout.flush()
     except DocoptExit as wrong:
         left = " ".join(str(pattern.name or pattern.value) for pattern in wrong.left)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from grid_formats import UNKNOWN, host, qhost
 
 from depthfield.cluster import announcements
 from depthfield.cluster.announcements import Announcement
@@ -133,6 +134,97 @@ def test_split_resources_takes_this_machine_and_lets_nodes_share_its_slots():
     assert all(int(line[3]) < cores for line in plan)
 
 
+GRID = qhost([
+    host("node1.grid.test", {"mem_free": "20.5G"}, {"all.q": (4, 4, 0, ""), "long.q": (2, 0, 0, "d")}),
+    host("node2.grid.test", {"mem_free": "20.5G", "gpu": "2.000000", "a100": "1.000000"}, {"all.q": (4, 1, 0, "")}),
+    host("node3.grid.test", {"mem_free": "99.5G"}, {"all.q": (4, 0, 0, ""), "long.q": (2, 0, 0, "")}),
+    host("node4.grid.test", {}, {"all.q": (4, 0, 0, "au"), "long.q": (2, 0, 0, "au")}, UNKNOWN),
+])  # fmt: skip
+JOB = "node3 2 all.q@node3.grid.test UNDEFINED\nnode2 1 all.q@node2.grid.test 0,1\nnode3 1 long.q@node3 0,2:0,3\n"
+
+
+def planned(*arguments, **options) -> list[str]:
+    """The plan, a line a node, parted by blanks."""
+    done = run("split-resources", *arguments, **options)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout.replace("\t", " ").splitlines()
+
+
+def test_split_resources_plans_a_job_on_the_slots_of_its_host_file(tmp_path):
+    (tmp_path / "pe_hostfile").write_text(JOB)
+    plan = ["chief 0 node3 0 -", "ps 0 node3 1 -", "worker 0 node3 2 -", "worker 1 node2 0 -"]
+    assert planned("--pe", tmp_path / "pe_hostfile", "--ps", 1, "--workers", 2) == plan
+    assert planned("--pe", "-", "--ps", 1, "--workers", 2, given=JOB) == plan
+    # qhost is asked for GPUs and memory alone: that all queues of the job's hosts look full is the job's own doing.
+    (tmp_path / "qhost.xml").write_text(GRID.replace("'slots_used'>0", "'slots_used'>4"))
+    job = ["--pe", tmp_path / "pe_hostfile", "--qhost", tmp_path / "qhost.xml", "--ps", 1, "--workers", 2]
+    assert planned(*job) == [*plan[:2], "worker 0 node2 0 0", "worker 1 node3 2 -"]
+    assert planned(*job, "--gpus-per-slot", 1) == [*plan[:2], "worker 0 node3 2 0", "worker 1 node2 0 0"]
+
+
+def test_split_resources_plans_a_grid_on_its_free_slots(tmp_path):
+    plan = ["chief 0 node2.grid.test 0 -", "ps 0 node3.grid.test 0 -"]
+    plan += ["worker 0 node2.grid.test 1 0", "worker 1 node2.grid.test 2 1", "worker 2 node3.grid.test 1 -"]
+    assert planned("--qhost", "-", "--ps", 1, "--workers", 3, given=GRID) == plan
+    plan[3:] = ["worker 1 node3.grid.test 1 -", "worker 2 node3.grid.test 2 -"]
+    assert planned("--qhost", "-", "--gpu-complex", "a100", "--ps", 1, "--workers", 3, given=GRID)[3] == plan[3]
+    only_long = os.environ | {"GRID_QUEUES": "long.q"}
+    told = failed(run("split-resources", "--qhost", "-", "--ps", 1, "--workers", 3, given=GRID, env=only_long))
+    assert "5 slots wanted (1 chief, 1 ps, 3 workers), 2 given, 3 missing" in told
+    assert told.endswith(
+        "3 hosts left out: node1.grid.test (all.q not in GRID_QUEUES, long.q disabled), "
+        "node2.grid.test (all.q not in GRID_QUEUES), node4.grid.test (all.q not in GRID_QUEUES, long.q unknown)\n"
+    )
+    crowd = qhost(host(f"n{number}", {}, {"all.q": (4, 4, 0, "")}) for number in range(9))
+    told = failed(run("split-resources", "--qhost", "-", "--ps", 1, "--workers", 3, given=crowd))
+    assert "no hosts to plan with; 9 hosts left out: n0 (all.q full), n1 (all.q full), n2 (all.q full), 6 more" in told
+
+
+def test_split_resources_gives_a_node_as_many_slots_as_it_takes(tmp_path):
+    two = ("--slots-per-node", 2, "--ps", 1, "--workers", 2)
+    given = "anna 5\nbert 3 1\ncarl 1\ndora 2\n"  # two nodes, one, none, one
+    assert planned(*two, given=given) == ["chief 0 anna 0 -", "ps 0 anna 1 -", "worker 0 bert 0 0", "worker 1 dora 0 -"]
+    told = failed(run("split-resources", *two, given=given.replace("dora 2", "dora 1")))
+    assert "4 nodes of 2 slots wanted (1 chief, 1 ps, 2 workers), room for 3, 1 missing" in told
+    assert "2 hosts left out: carl (1 slot), dora (1 slot)\n" in told
+    told = failed(run("split-resources", *two, given="anna 1\nbert 20\n"))
+    assert "the first host is the chief's, and anna has 1 slot of the 2 that a node takes" in told
+    shared = planned(*two, "--oversubscribe", given="anna 1\nbert 3\n")
+    assert sorted(line.split()[2:4] for line in shared) == [["anna", "0"]] * 2 + [["bert", "0"]] * 2
+    # Of a grid, the first host with room is the chief's.
+    full = planned(*two, "--qhost", "-", given=GRID)
+    assert full[0] == "chief 0 node2.grid.test 0 -" and len(full) == 4
+    told = failed(run("split-resources", "--slots-per-node", 5, "--qhost", "-", "--ps", 1, "--workers", 1, given=GRID))
+    assert "node2.grid.test (3 of 5 slots free)" in told and "room for 1" in told
+
+
+def test_split_resources_names_what_grid_engine_never_wrote(tmp_path):
+    def told(*arguments, given: str = "", status: int = 1) -> str:
+        return failed(run("split-resources", *arguments, "--ps", 1, "--workers", 1, given=given), status)
+
+    for line in ("node2", "node2 many all.q@node2 UNDEFINED", "node2 0 all.q@node2 UNDEFINED", "anna 8 2 64G"):
+        message = told("--pe", "-", given=JOB + line + "\n")
+        assert "stdin: line 4 is no `host slots queue@host processors`" in message and repr(line) in message
+    assert "stdin: no hosts" in told("--pe", "-", given="\n")
+    assert "none: No such file" in told("--pe", tmp_path / "none")
+    lines = len(GRID.splitlines())
+    for content, line, why in [
+        ("", 1, "no element found"), (GRID[:-5], lines, "unclosed token"), ("HOSTNAME ARCH\n", 1, "syntax error"),
+        (GRID.replace("</qhost>", "</host>"), lines, "mismatched tag"), ("<job_info>\n</job_info>", 1, "<job_info>"),
+        (GRID.replace("'slots'>4<", "'slots'>many<", 1), GRID[: GRID.index("'slots'")].count("\n") + 1, "slots is 'm"),
+    ]:  # fmt: skip
+        message = told("--qhost", "-", given=content)
+        assert f"stdin: line {line}: {why}" in message and "`qhost -q -F -xml` was expected" in message, message
+    assert "no host has a complex a1000" in told("--qhost", "-", "--gpu-complex", "a1000", given=GRID)
+    assert "no hosts" in told("--qhost", "-", given=qhost([]))
+    assert "stdin" in told("--qhost", "-", "--pe", "-", status=2)
+    assert "empty name" in told("--pe", "", given="anna 9\n", status=2)  # "$PE_HOSTFILE" outside of a job
+    assert "--gpus-per-slot" in told("--pe", "-", "--gpus-per-slot", "x", given=JOB, status=2)
+    for apart in ("--local --qhost -", "--local --pe -", "--gpu-complex gpu", "--gpus-per-slot 1",
+                  "--pe - --gpu-complex gpu", "--qhost - --gpus-per-slot 1"):  # fmt: skip
+        assert run("split-resources", *apart.split(), "--ps", 1, "--workers", 1, given=JOB).returncode == 2, apart
+
+
 # ----------------------------------------------------------------------------------------------------- gather-spec
 
 PLAN = "chief\t0\ta\t0\t-\nps\t0\tb\t0\t-\nworker\t0\tc\t0\t-\nworker\t1\td\t0\t-\n"
@@ -245,14 +337,15 @@ def test_a_cluster_trains_on_when_a_worker_crashes_and_its_nodes_end_as_they_sho
     shell.kill()
     restarted.wait(5)
     assert said(tmp_path / "worker-0.log")[-1] == "worker-node: worker 0 ended: whoever started it is gone"
-    # The stop file.
+    # Grid Engine's warnings before a suspend and a kill are not for a node; Ctrl-C is.
     assert [path.name for path in folder.iterdir()] == ["ps-0.json"]
-    (folder / "stop").touch()
+    for warning in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
+        nodes["ps-0"].send_signal(warning)
     assert nodes["ps-0"].wait(4) == 0
-    assert [path.name for path in folder.iterdir()] == ["stop"]
+    assert not list(folder.iterdir())
     first_line, *_, last_line = said(tmp_path / "ps-0.log")
     assert re.fullmatch(r"ps-node: ps 0 on 127\.0\.0\.1:\d+, \d+ MB, load \d+\.\d", first_line), first_line
-    assert last_line == "ps-node: ps 0 ended: told to stop"
+    assert last_line == "ps-node: ps 0 ended: interrupted"
 
 
 # --------------------------------------------------------------------------------------------------- sge/cluster.sh
@@ -262,9 +355,10 @@ def test_a_cluster_trains_on_when_a_worker_crashes_and_its_nodes_end_as_they_sho
 def house(tmp_path):
     """A copy of the house whose train-depth only waits: what is looked at is what cluster.sh does around it."""
     (tmp_path / "house" / "bin").mkdir(parents=True)
-    for command in ("split-resources", "ps-node", "worker-node", "gather-spec"):
+    for command in ("split-resources", "ps-node", "worker-node", "gather-spec", "watch-nodes"):
         (tmp_path / "house" / "bin" / command).symlink_to(BIN / command)
-    waits = 'trap "exit 99" TERM; echo "$*" > new; mv new arguments; while :; do sleep 0.1; done'
+    waits = 'trap "exit 99" TERM; cat > cluster.seen; [ -s cluster.seen ] || exit 1; echo "$*" > new; mv new arguments'
+    waits += "; while :; do sleep 0.1; done"
     stand_in(tmp_path / "house" / "bin" / "train-depth", waits)
     shutil.copytree(HOUSE / "sge", tmp_path / "house" / "sge")
     (tmp_path / "data" / "rooms" / "records").mkdir(parents=True)
@@ -279,21 +373,24 @@ def stand_in(command: Path, script: str) -> None:
     command.chmod(0o755)
 
 
-SETTINGS = {"WORKERS": "1", "STEPS": "7", "BATCHSIZE": "3", "CKPT_FREQ": "", "TIMEOUT": "60", "RUNID": "trial"}
+SETTINGS = {"GRID": "no", "WORKERS": "1", "STEPS": "7", "BATCHSIZE": "3", "TIMEOUT": "60", "RUNID": "trial"}
 
 
 def test_cluster_sh_starts_its_nodes_restarts_a_crashed_worker_and_ends_all_on_sigterm(tmp_path, house, start):
-    log, folder = tmp_path / "log", tmp_path / "runs" / "trial" / "nodes" / "3"
+    log, run = tmp_path / "log", tmp_path / "runs" / "trial"
+    folder = run / "nodes" / "3"
     for attempt in ("1", "2"):
         (folder.parent / attempt).mkdir(parents=True)
-    script = start("./cluster", "--set", "a=b", log=log, cwd=tmp_path, env=os.environ | SETTINGS)
+    words = ["./cluster", "CKPT_FREQ=30", "--set", "a=b"]
+    script = start(*words, log=log, cwd=tmp_path, env=os.environ | SETTINGS)
     wait_for((tmp_path / "arguments").exists)
     assert (tmp_path / "arguments").read_text() == (
-        "--recipe small --run ./runs/trial --cluster ./runs/trial/nodes/3/cluster.json --steps 7 --set batch_size=3 "
-        "--timeout 60 --set a=b ./data/rooms/records/train-00000-of-00001.tfrecord\n"
+        f"--recipe small --run {run} --cluster - --timeout 60 --steps 7 --set batch_size=3 --set checkpoint_seconds=30 "
+        f"--set a=b {tmp_path}/data/rooms/records/train-00000-of-00001.tfrecord\n"
     )
-    cluster = json.loads((folder / "cluster.json").read_text())
+    cluster = json.loads((tmp_path / "cluster.seen").read_text())
     assert [len(cluster[role]) for role in ("chief", "ps", "worker")] == [1, 1, 1]
+    assert json.loads((folder / "cluster.json").read_text()) == cluster
     before = announced(folder, "worker-0")
     nodes = [announced(folder, "ps-0").pid, before.pid]
     start.also(nodes[0])
@@ -302,29 +399,40 @@ def test_cluster_sh_starts_its_nodes_restarts_a_crashed_worker_and_ends_all_on_s
     again = announced(folder, "worker-0")
     start.also(again.pid)
     assert again.port == before.port
-    assert "worker-0 ended (status 137), restart 1 of 5: see ./runs/trial/logs/worker-0.log" in log.read_text()
+    told = (run / "logs" / "worker-0.log").read_text()
+    assert "worker-0 ended with status 137, restart 1 of 5" in told and told.count("---- attempt 3, ") == 2
+    assert "watch-nodes: worker 0 on 127.0.0.1 starts again" in log.read_text()
     script.terminate()
     assert script.wait(10) == 99
     assert not [pid for pid in (*nodes, again.pid) if psutil.pid_exists(pid)]
-    assert sorted(path.name for path in folder.iterdir()) == ["cluster.json", "plan.tsv", "stop"]
-    assert "attempt 3" in log.read_text() and "attempt 3" in (tmp_path / "runs/trial/logs/worker-0.log").read_text()
+    left = ["cluster.json", "from", "job", "plan.tsv", "state", "state.json"]
+    assert sorted(path.name for path in folder.iterdir()) == left and "attempt 3" in log.read_text()
 
 
-def test_cluster_sh_ends_at_once_when_a_node_does_not_start_and_kills_one_that_will_not_end(tmp_path, house, start):
+def test_cluster_sh_tries_three_times_and_kills_a_node_that_will_not_end(tmp_path, house, start):
     stand_in(house / "bin" / "worker-node", "echo 'worker-node: broken' >&2; exit 1")
-    stand_in(house / "bin" / "ps-node", 'trap "" TERM; echo $$ > new; mv new stubborn; while :; do sleep 0.1; done')
+    stand_in(house / "bin" / "ps-node", 'trap "" TERM; echo $$ >> stubborn; while :; do sleep 0.1; done')
     log, stubborn = tmp_path / "log", tmp_path / "stubborn"
-    script = start("./cluster", log=log, cwd=tmp_path, env=os.environ | SETTINGS)
+    script = start("./cluster", "TIMEOUT=", "--wait", "1", log=log, cwd=tmp_path, env=os.environ | SETTINGS)
     wait_for(stubborn.exists)
     start.also(int(stubborn.read_text()))
-    assert script.wait(30) == 1
-    assert not psutil.pid_exists(int(stubborn.read_text()))
-    assert "worker-0 ended before the training began: see ./runs/trial/logs/worker-0.log" in said(log)[-1]
+    assert script.wait(90) == 1
+    pids = [int(line) for line in stubborn.read_text().split()]
+    assert len(pids) == 3 and not [pid for pid in pids if psutil.pid_exists(pid)]
+    assert "gather-spec: 2 of 2 nodes have not announced themselves within 1 s" in log.read_text()
+    assert "3 attempts without a new checkpoint, giving up" in said(log)[-1]
     assert "worker-node: broken" in (tmp_path / "runs/trial/logs/worker-0.log").read_text()
     assert not (tmp_path / "arguments").exists()
 
 
-def test_cluster_sh_says_which_records_are_missing(tmp_path, house, start):
-    script = start("./cluster", log=tmp_path / "log", cwd=tmp_path, env=os.environ | SETTINGS | {"DATASET": "nyu"})
-    assert script.wait(10) == 1
-    assert "./data/nyu/records" in (tmp_path / "log").read_text() and not (tmp_path / "runs").exists()
+def test_cluster_sh_says_what_is_missing_or_wrong(tmp_path, house, start):
+    for words, status, told in [
+        (["DATASET=nyu"], 1, f"{tmp_path}/data/nyu/records"),
+        (["WORKERS=two"], 2, "WORKERS takes a whole number of at least 1, not 'two'"),
+        (["RUNID=a b"], 2, "RUNID takes letters"),
+    ]:
+        script = start("./cluster", *words, log=tmp_path / "log", cwd=tmp_path, env=os.environ | SETTINGS)
+        assert script.wait(10) == status
+        (line,) = said(tmp_path / "log")
+        assert told in line and not (tmp_path / "runs").exists()
+        (tmp_path / "log").unlink()

@@ -38,7 +38,9 @@ def cluster(prepared, tmp_path):
     started = []
 
     def start(*arguments: str, **settings: str) -> subprocess.Popen:
-        environment = os.environ | {"DATA_DIR": str(prepared), "RUN_DIR": str(tmp_path), "RUNID": "run"} | settings
+        environment = (
+            os.environ | {"DATA_DIR": str(prepared), "RUN_DIR": str(tmp_path), "RUNID": "run", "GRID": "no"} | settings
+        )
         with (tmp_path / "log").open("w") as log:
             process = subprocess.Popen(
                 [PROJECT / "sge/cluster.sh", *SMALL, *arguments], env=environment, stdout=log, stderr=log, cwd=tmp_path
@@ -67,7 +69,7 @@ def test_training_goes_on_after_a_worker_is_killed_and_leaves_no_process(cluster
     wait_for(lambda: json.loads((run / "nodes/1/worker-1.json").read_text())["pid"] != victim, 40)  # back in place
     shell.send_signal(signal.SIGTERM)
     assert shell.wait(timeout=60) == 99, (tmp_path / "log").read_text()
-    assert "worker-1 ended" in (tmp_path / "log").read_text()
+    assert "worker 1 on 127.0.0.1 has ended" in (tmp_path / "log").read_text()
     assert nodes_of(run) == []
     (checkpoint, *_) = sorted((run / "checkpoints").iterdir(), reverse=True)
 

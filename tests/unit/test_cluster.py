@@ -273,7 +273,7 @@ def test_an_announcement_is_withdrawn_by_its_own_node_alone(tmp_path):
     assert not list(folder.iterdir())
 
 
-def test_the_nodes_shall_end_when_the_stop_file_is_there_or_the_attempt_is_gone(tmp_path):
+def test_an_attempt_shall_end_when_the_stop_file_is_there_or_the_attempt_is_gone(tmp_path):
     assert announcements.stop_asked(tmp_path / "gone")
     assert not announcements.stop_asked(tmp_path)
     (tmp_path / "stop").touch()
@@ -283,7 +283,8 @@ def test_the_nodes_shall_end_when_the_stop_file_is_there_or_the_attempt_is_gone(
 # ------------------------------------------------------------------------------------------------------------ node
 
 ARGUMENTS = {
-    "--run": "r", "--index": "3", "--attempt": "1", "--host": None, "--port": None, "--threads": None, "--parent": None
+    "--run": "r", "--index": "3", "--attempt": "1", "--host": None, "--port": None, "--threads": None, "--parent": None,
+    "--watched": False,
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from depthfield import files, tool
 from depthfield.cluster.plan import ROLES, Node
 from depthfield.tool import Failure
 
+WATCHER = "watcher"  # announces itself like a node: lib/depthfield/cluster/watch.py
 POLL_SECONDS = 0.3
 TOLD_SECONDS = 5  # between two lines about who is there
 
@@ -74,7 +75,7 @@ def read(folder: Path, role: str, index: int, token: str) -> Announcement | None
 
 
 def stop_asked(folder: Path) -> bool:
-    """Whether the nodes of this attempt shall end: there is a file `stop`, or the folder is gone."""
+    """Whether this attempt shall end: there is a file `stop`, or the folder is gone."""
     try:
         os.scandir(folder).close()  # opening the folder makes NFS look anew instead of answering from memory
     except FileNotFoundError:

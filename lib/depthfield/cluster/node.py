@@ -1,9 +1,10 @@
-"""One node of a cluster: TensorFlow's server, living until it is told to end or whoever started it is gone."""
+"""One node of a cluster: TensorFlow's server, living until its watcher or whoever started it is gone."""
 
 import contextlib
 import os
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -11,11 +12,11 @@ from typing import NamedTuple, NoReturn
 import psutil
 
 from depthfield import tool
-from depthfield.cluster import announcements
+from depthfield.cluster import announcements, lifeline
 from depthfield.cluster.announcements import Announcement
 from depthfield.tool import Failure, UsageError
 
-LOOK_SECONDS = 0.5  # between two looks at the stop file and at whoever started us
+LOOK_SECONDS = 0.5  # between two looks at whoever started us
 LOG_SECONDS = 30
 
 
@@ -30,6 +31,7 @@ class Start(NamedTuple):
     port: int | None
     threads: int | None
     starter: int  # the process this node lives with
+    watched: bool  # and with the watcher of its attempt
 
 
 def asked(role: str, arguments: dict) -> Start:
@@ -46,6 +48,7 @@ def asked(role: str, arguments: dict) -> Start:
         port,
         tool.number(arguments, "--threads", least=1),
         tool.number(arguments, "--parent", least=1) or os.getppid(),
+        arguments["--watched"],
     )
 
 
@@ -60,23 +63,28 @@ def serve(start: Start) -> NoReturn:
 
     Raises Failure where the node already runs, was announced elsewhere, or does not get its port.
     """
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # Grid Engine's warnings reach every task: they are for the chief
+        signal.signal(number, signal.SIG_IGN)
     starter = _process(start.starter)
     folder = announcements.folder(start.run, start.attempt)
-    mine, status = None, tool.DONE
+    me, mine, state, status = psutil.Process(), None, {}, tool.DONE
     try:
         token = announcements.token(start.run)
         port = start.port or _recorded_port(start, folder, token)
         if port:
             _check_free(port)
+        if start.watched:
+            _hold_lifeline(start, folder, token, state)
         server = _server(start, port or 0)
-        me = psutil.Process()
         taken = int(server.target.rpartition(":")[2])
         mine = Announcement(start.host, taken, me.pid, me.create_time(), token)
         folder.mkdir(parents=True, exist_ok=True)
         announcements.announce(folder, start.role, start.index, mine)
-        end = _live(f"{start.role} {start.index} on {start.host}:{taken}", me, folder, starter)
+        state["port"] = taken
+        _live(f"{start.role} {start.index} on {start.host}:{taken}", me, starter, state)
+        end = "whoever started it is gone"
     except SystemExit:
-        end = "SIGTERM"
+        end = state.get("end", "SIGTERM")
     except KeyboardInterrupt:
         end = "interrupted"
     except OSError as error:
@@ -90,20 +98,36 @@ def serve(start: Start) -> NoReturn:
     os._exit(status)  # TensorFlow's server cannot be shut down: an exit in order ends in a segmentation fault
 
 
-def _live(who: str, me: psutil.Process, folder: Path, starter: psutil.Process | None) -> str:
-    """Log memory and load until there is a reason to end; returns it."""
+def _hold_lifeline(start: Start, folder: Path, token: str, state: dict) -> None:
+    """Answer the watcher of this attempt from now on, and end this process with SIGTERM when it is gone."""
+    watcher = announcements.read(folder, announcements.WATCHER, 0, token)
+    who = {"role": start.role, "index": start.index, "host": start.host, "pid": os.getpid()}
+    try:
+        if watcher is None:
+            raise EOFError
+        connection = lifeline.join(watcher.host, watcher.port, token, who)
+    except lifeline.REFUSED:
+        state["end"] = "nobody watches this attempt"
+        raise SystemExit from None
+
+    def answer() -> None:
+        state["end"] = lifeline.answer(connection, lambda: {k: v for k, v in state.items() if k != "end"})
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=answer, daemon=True).start()
+
+
+def _live(who: str, me: psutil.Process, starter: psutil.Process | None, state: dict) -> None:
+    """Measure memory (bytes) and load (cores kept busy) until whoever started this node is gone."""
     told, busy = me.create_time(), 0.0
     due = time.monotonic()
-    while True:
-        if announcements.stop_asked(folder):
-            return "told to stop"
-        if _gone(starter):
-            return "whoever started it is gone"
+    while not _gone(starter):
         if time.monotonic() >= due:
             due += LOG_SECONDS
             now, used = time.time(), sum(me.cpu_times()[:2])
-            load, told, busy = (used - busy) / max(now - told, 1e-3), now, used
-            tool.say(f"{who}, {me.memory_info().rss / 2**20:.0f} MB, load {load:.1f}")
+            state["memory"], state["load"] = me.memory_info().rss, round((used - busy) / max(now - told, 1e-3), 2)
+            told, busy = now, used
+            tool.say(f"{who}, {state['memory'] / 2**20:.0f} MB, load {state['load']:.1f}")
         time.sleep(LOOK_SECONDS)
 
 

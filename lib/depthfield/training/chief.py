@@ -21,19 +21,21 @@ from depthfield.training.optimizer import learning_rate
 from depthfield.training.validation import Validation
 from depthfield.training.workers import Cluster, Here
 
+PATIENCE_SECONDS = 10  # for rounds in flight when training stops early
 
-def train(
-    recipe: recipes.Recipe, run: Path, shards: Sequence[Path], cluster: dict | None, seconds: float | None
-) -> int:
+
+def train(recipe: recipes.Recipe, run: Path, shards: Sequence[Path], cluster: dict | None, end: float | None) -> int:
     """Train `recipe` on the photos of `shards` in the folder `run`, on a cluster or in this process.
 
     Goes on from the newest good checkpoint of the run. Returns tool.DONE at the recipe's last step; tool.RUN_ME_AGAIN
-    after `seconds`, or on SIGTERM, SIGINT or SIGUSR2, with everything saved. Raises Failure where the run cannot go on.
+    at the time `end` (of time.monotonic), or on SIGTERM, SIGINT or SIGUSR2, with everything saved. Raises Failure where
+    the run cannot go on.
     """
-    stop = Stop(seconds)
+    stop = Stop(end)
     open_run(run)
     try:
         with files.lock(run / "lock", wait=False):
+            files.sweep(run, run / "checkpoints")
             return Training(recipe, run, shards, cluster).go(stop)
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         told = error.message.splitlines()[0]
@@ -51,16 +53,18 @@ def open_run(run: Path) -> None:
 
 
 class Stop:
-    """Why to stop early: a signal that came, or the time that is over."""
+    """Why to stop early: a signal that came, or the time that is over. SIGUSR1 only asks to save."""
 
-    def __init__(self, seconds: float | None):
-        self.signal = None
-        self.end = None if seconds is None else time.monotonic() + seconds
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+    def __init__(self, end: float | None):
+        self.end, self.signal, self.save = end, None, False
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, self.note)
 
     def note(self, number: int, frame) -> None:
-        self.signal = signal.Signals(number).name
+        if number == signal.SIGUSR1:  # Grid Engine is about to suspend the job, or a soft limit is reached
+            self.save = True
+        else:
+            self.signal = signal.Signals(number).name
 
     def reason(self) -> str | None:
         if self.signal:
@@ -108,7 +112,7 @@ class Training:
         first = step = int(self.state.step.numpy())
         round = rounds.make(self.state, recipe, recipe.round_steps, self.place.workers)
         summed = saved = begun
-        validated, losses, photos = step, [], 0
+        validated, losses, photos, last = step, [], 0, begun
         say(
             f"{self.survey.photos - self.survey.held_out} photos to train on, {self.survey.held_out} held out; "
             f"step {step} of {recipe.steps}, {self.place.workers} at work; watch {self.run / 'metrics.jsonl'}"
@@ -119,8 +123,11 @@ class Training:
 
         for loss in self.place.rounds(round, self.batches, rounds_left):
             now = time.monotonic()
+            if loss is None and stop.reason() and now - last > PATIENCE_SECONDS:
+                break  # what is in flight is with a worker that may never answer
             step = int(self.state.step.numpy())
             if loss is not None:
+                last = now
                 if not np.isfinite(loss):
                     raise Failure(
                         f"the loss is not finite near step {step}; the last good checkpoint is {self.saved or 'none'}; "
@@ -131,7 +138,8 @@ class Training:
             if now - summed >= recipe.summary_seconds and losses:
                 self.summarise(step, np.mean(losses), photos / (now - summed))
                 summed, losses, photos = now, [], 0
-            if now - saved >= recipe.checkpoint_seconds:
+            if now - saved >= recipe.checkpoint_seconds or stop.save:
+                stop.save = False
                 self.save()
                 saved = time.monotonic()
             if step - validated >= recipe.validation_steps and step < recipe.steps:

@@ -36,6 +36,7 @@ class Cluster:
 
     def __init__(self, cluster: dict[str, list[str]]):
         without_proxies()
+        tf.get_logger().setLevel("CRITICAL")  # it tells pages of each lost node; watch-nodes tells it in a line
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             tf.train.ClusterSpec(cluster), task_type="chief", task_id=0, rpc_layer="grpc"
         )

@@ -1,0 +1,101 @@
+"""The lifeline of a node: one TCP connection to the watcher of its attempt, by whose end each learns of the other's.
+
+A process that ends closes it at once. A host that vanishes without a word is told by the kernel's keepalive from one
+that is busy or suspended, whose kernel still answers. TensorFlow notices no vanished host.
+"""
+
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+
+SILENCE_SECONDS = 30  # without an answer of the other's kernel: its host is lost
+HELLO_SECONDS = 20  # for a connection to show that it has the run's token
+ASK_SECONDS = 5  # between two questions for memory and load
+LONGEST = 4096  # bytes of one message
+
+REFUSED = (OSError, EOFError, ValueError, AuthenticationError)
+
+
+def listen() -> socket.socket:
+    """A socket on a free port of every interface."""
+    return socket.create_server(("", 0), backlog=1024)
+
+
+def join(host: str, port: int, token: str, who: dict) -> Connection:
+    """The node's end: connect, show the run's token, ask for the same, and tell who we are.
+
+    Raises one of REFUSED where nobody is there or the token is another.
+    """
+    reached = socket.create_connection((host, port), timeout=HELLO_SECONDS)
+    reached.settimeout(None)
+    connection = _connection(reached)
+    answer_challenge(connection, token.encode())
+    deliver_challenge(connection, token.encode())
+    connection.send_bytes(json.dumps(who).encode())
+    _wait(connection, 0)
+    return connection
+
+
+def answer(connection: Connection, tell: Callable[[], dict]) -> str:
+    """The node's end: answer each question with what `tell` returns; returns why there is no watcher any more."""
+    try:
+        while connection.recv_bytes(LONGEST):
+            connection.send_bytes(json.dumps(tell()).encode())
+    except EOFError:
+        pass
+    except OSError as error:
+        return f"the watcher of this attempt is lost ({error.strerror})"
+    return "the watcher of this attempt is gone"
+
+
+def accept(reached: socket.socket, token: str) -> tuple[Connection, dict]:
+    """The watcher's end: whoever connected, and who it says it is. Raises one of REFUSED for a stranger."""
+    connection = _connection(reached)
+    deliver_challenge(connection, token.encode())
+    answer_challenge(connection, token.encode())
+    who = json.loads(connection.recv_bytes(LONGEST))
+    _wait(connection, 0)
+    return connection, who
+
+
+def ask(connection: Connection, told: Callable[[dict], None], over: threading.Event) -> bool:
+    """The watcher's end: pass each answer to `told` until the node ends; whether it was its host that was lost.
+
+    Never a second question before the first is answered: a suspended node would be drowned in them.
+    """
+    try:
+        while not over.is_set():
+            connection.send_bytes(b"?")
+            told(json.loads(connection.recv_bytes(LONGEST)))
+            connection.poll(ASK_SECONDS)  # returns early when the node has ended
+        return False
+    except (EOFError, ConnectionResetError, BrokenPipeError, ValueError):
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.close()
+
+
+def _connection(reached: socket.socket) -> Connection:
+    """A connection that ends when the other's kernel is silent, and whose first messages must come soon."""
+    reached.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    reached.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE_SECONDS // 3)
+    reached.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENCE_SECONDS // 6)
+    reached.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    reached.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_SECONDS * 1000)
+    reached.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection = Connection(reached.detach())
+    _wait(connection, HELLO_SECONDS)
+    return connection
+
+
+def _wait(connection: Connection, seconds: int) -> None:
+    """How long a read may take; 0 for ever."""
+    with socket.socket(fileno=connection.fileno()) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, 0))
+        same.detach()

@@ -1,0 +1,157 @@
+"""The watcher of an attempt: holds the lifelines of its nodes beside the command that computes on them.
+
+While the command runs, `state.json` in the attempt's folder tells of each node. The command is ended when the cluster
+is broken, because TensorFlow would wait without end, and when the user asks for a stop.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from depthfield import files, tool
+from depthfield.cluster import announcements, lifeline
+from depthfield.cluster.announcements import Announcement
+from depthfield.cluster.plan import Node
+
+BROKEN = 75  # EX_TEMPFAIL of sysexits.h: try again
+AWAY_SECONDS = 45  # for a worker to come back
+END_SECONDS = 60  # for a command to save and end when asked; a broken cluster may keep it from either
+BROKEN_SECONDS = 20
+GRACE_SECONDS = 3  # a command that noticed first waits so long for the reason
+LOOK_SECONDS = 0.2
+TOLD_SECONDS = 2  # between two states on the disk, or two looks for the stop file
+
+AWAITED, STARTING, SERVING, GONE, LOST = "awaited", "starting", "serving", "gone", "lost"
+
+
+class Watch:
+    """The nodes of an attempt as they are, by role and index; threads keep them up to date."""
+
+    def __init__(self, plan: Sequence[Node], folder: Path, host: str, token: str):
+        self.nodes = {
+            (node.role, node.index): {"role": node.role, "index": node.index, "host": node.host, "state": AWAITED}
+            for node in plan
+            if node.role != "chief"
+        }
+        self.token, self.over = token, threading.Event()
+        listener = lifeline.listen()
+        me = psutil.Process()
+        self.mine = Announcement(host, listener.getsockname()[1], me.pid, me.create_time(), token)
+        self.folder = folder
+        announcements.announce(folder, announcements.WATCHER, 0, self.mine)
+        threading.Thread(target=self._receive, args=(listener,), daemon=True).start()
+
+    def _receive(self, listener: socket.socket) -> None:
+        while True:
+            reached, _ = listener.accept()
+            threading.Thread(target=self._attend, args=(reached,), daemon=True).start()
+
+    def _attend(self, reached: socket.socket) -> None:
+        """One lifeline, from its first message to its end."""
+        try:
+            connection, who = lifeline.accept(reached, self.token)
+            node = self.nodes[who["role"], who["index"]]
+        except (*lifeline.REFUSED, KeyError, TypeError):
+            return
+        name = f"{who['role']} {who['index']} on {who['host']}"
+        if node["state"] == GONE:
+            tool.say(f"{name} starts again")
+        node.update(host=who["host"], pid=who["pid"], state=STARTING, since=time.time())
+
+        def told(news: dict) -> None:
+            node.update(news, told=round(time.time(), 1), state=SERVING if news.get("port") else STARTING)
+
+        lost = lifeline.ask(connection, told, self.over)
+        if node["pid"] == who["pid"] and not self.over.is_set():  # and no other has come in its place
+            node.update(state=LOST if lost else GONE, since=time.time())
+            if who["role"] == "worker" and not lost:
+                tool.say(f"{name} has ended, it has {AWAY_SECONDS} s to come back")
+
+    def broken(self, ended: bool = False) -> str | None:
+        """Why nothing can be computed any more, or None. With `ended`, the command has ended by itself: any reason."""
+        now = time.time()
+        for node in self.nodes.values():
+            who = f"{node['role']} {node['index']} on {node['host']}"
+            if node["state"] == LOST:
+                return f"{who}: its host does not answer"
+            if node["state"] == GONE:
+                if ended or node["role"] == "ps":
+                    return f"{who} has ended"
+                if now - node["since"] > AWAY_SECONDS:
+                    return f"{who} has been away for {AWAY_SECONDS} s"
+            if ended and node["state"] == AWAITED:
+                return f"{who} never came"
+        return None
+
+    def write(self) -> None:
+        """Tell the state of the nodes in the attempt's folder; a full disk must not end a training."""
+        with contextlib.suppress(OSError):
+            files.write_json(self.folder / "state.json", {"time": time.time(), "nodes": list(self.nodes.values())})
+
+    def write_lost(self) -> None:
+        """Name the hosts that the next attempt should do without: lost, or never heard of."""
+        bad = {node["host"] for node in self.nodes.values() if node["state"] in (LOST, AWAITED)}
+        files.write_text(self.folder / "lost", "".join(f"{host}\n" for host in sorted(bad)))
+
+    def close(self) -> None:
+        """End all lifelines, and with them the nodes."""
+        self.over.set()
+        announcements.withdraw(self.folder, announcements.WATCHER, 0, self.mine)
+
+
+def attend(watch: Watch, command: Sequence[str]) -> int:
+    """Run `command` beside the watch; its exit status, 128 + N where signal N ended it, BROKEN for a broken cluster.
+
+    SIGTERM, SIGINT and SIGUSR2 come to the command as SIGTERM, SIGUSR1 as itself. Whoever started us must live.
+    """
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda number, frame: asked.append(number))
+    starter = os.getppid()
+    child = subprocess.Popen(command)
+    due = 0.0
+    deadline = reason = None
+    while child.poll() is None:
+        now = time.monotonic()
+        if os.getppid() != starter:
+            asked.append(signal.SIGTERM)
+            starter = os.getppid()
+        if reason is None and (reason := watch.broken()):
+            tool.say(f"{reason}: ending this attempt")
+            asked.append(signal.SIGTERM)
+            deadline = now + BROKEN_SECONDS
+        if now >= due:
+            due = now + TOLD_SECONDS
+            watch.write()
+            if deadline is None and announcements.stop_asked(watch.folder):
+                tool.say("asked to stop")
+                asked.append(signal.SIGTERM)
+        while asked:
+            number = asked.pop(0)
+            child.send_signal(number if number == signal.SIGUSR1 else signal.SIGTERM)
+            if number != signal.SIGUSR1:
+                deadline = deadline or now + END_SECONDS
+        if deadline is not None and now > deadline:
+            tool.say(f"{command[0]} does not end: killed")
+            child.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(LOOK_SECONDS)
+    status = child.returncode if child.returncode >= 0 else 128 - child.returncode
+    patience = time.monotonic() + GRACE_SECONDS
+    while reason is None and status == tool.FAILED and time.monotonic() < patience:
+        if reason := watch.broken(ended=True):
+            tool.say(reason)
+        time.sleep(LOOK_SECONDS)
+    watch.write()
+    if not reason or status in (tool.DONE, tool.USAGE):
+        return status
+    watch.write_lost()
+    return BROKEN

@@ -1,0 +1,48 @@
+#!/bin/bash
+# One node of an attempt, on its own host: node.sh ROLE [INDEX] starts ps-node or worker-node, and starts a worker that
+# crashed again on the port it had. A crashed ps has lost its parameters: the next attempt begins from the checkpoint.
+#
+# cluster.sh starts it, as a process, by qrsh -inherit, or as a task of an array job, which is the index then. It always
+# exits with 0: a task of a parallel environment that dies takes the whole job with it. RUN, ATTEMPT, THREADS, HOST,
+# GPUS (which of the GPUs visible here; - for none; empty for all) and DEPTHFIELD come from the environment.
+#$ -S /bin/bash
+#$ -j y
+#$ -r n
+umask 077
+role=$1 index=${2:-$((SGE_TASK_ID - 1))}
+restarts_allowed=5
+child=""
+# shellcheck disable=SC2329 # a trap calls it
+end() {
+    local patience=20
+    restarts_allowed=-1
+    [[ -n $child ]] || return
+    kill -TERM "$child" 2> /dev/null
+    while kill -0 "$child" 2> /dev/null && [[ $((patience--)) -gt 0 ]]; do sleep 0.2; done
+    kill -KILL "$child" 2> /dev/null
+}
+trap '' USR1 USR2 # Grid Engine's warnings reach every task; the chief heeds them
+trap end TERM INT
+exec 2>> "$RUN/logs/$role-$index.log" || exit 0
+
+if [[ -n $GPUS ]]; then # the plan counts the GPUs that the grid, or the user, lets us see
+    seen=${CUDA_VISIBLE_DEVICES-${GPUS#-}}
+    IFS=, read -ra visible <<< "$seen"
+    [[ -z ${CUDA_VISIBLE_DEVICES-} || $GPUS == - ]] || GPUS=${visible[$GPUS]:-${GPUS}}
+    export CUDA_VISIBLE_DEVICES=${GPUS#-}
+fi
+export TF_NUM_INTRAOP_THREADS=$THREADS OMP_NUM_THREADS=$THREADS
+
+for ((restarts = 0; restarts <= restarts_allowed; restarts++)); do
+    echo "---- attempt $ATTEMPT, $(date '+%F %T'), $(hostname)${JOB_ID:+, job $JOB_ID}" >&2
+    "$DEPTHFIELD/bin/$role-node" --run "$RUN" --attempt "$ATTEMPT" --index "$index" --host "${HOST:-$HOSTNAME}" \
+        --threads "$THREADS" --parent $$ --watched &
+    child=$!
+    wait "$child"
+    status=$?
+    while kill -0 "$child" 2> /dev/null; do wait "$child"; status=$?; done # a signal came between
+    [[ $status -ne 0 && $role == worker ]] || break
+    echo "node.sh: $role-$index ended with status $status, restart $((restarts + 1)) of $restarts_allowed" >&2
+    sleep 1
+done
+exit 0
