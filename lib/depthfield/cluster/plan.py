@@ -6,11 +6,13 @@ As text (`plan.tsv`), one node a line: role, index, host, slot, gpus, parted by 
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import NamedTuple
 
 from depthfield.cluster.hosts import Host
 from depthfield.tool import Failure
 
+FEW = 3  # hosts named in a message
 ROLES = ("chief", "ps", "worker")
 
 
@@ -20,30 +22,48 @@ class Node(NamedTuple):
     role: str
     index: int
     host: str
-    slot: int  # which of its host's slots, from 0
+    slot: int  # which of its host's places for a node, from 0
     gpus: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES names them; none for a node that computes on cores
 
 
-def split(hosts: list[Host], ps: int, workers: int, oversubscribe: bool = False) -> list[Node]:
-    """Place a chief, `ps` parameter servers and `workers` workers on the hosts, each in a slot of its own.
+def split(
+    hosts: list[Host],
+    ps: int,
+    workers: int,
+    oversubscribe: bool = False,
+    slots_per_node: int = 1,
+    left_out: dict[str, str] | None = None,
+) -> list[Node]:
+    """Place a chief, `ps` parameter servers and `workers` workers on the hosts, each in slots of its own.
 
     The chief goes to the first host. Workers go to hosts with a GPU to spare, one GPU each; those left over to
     where most slots are free. Parameter servers go to where most memory is. Each role is dealt out in rounds: a host
-    gets its second only when every host that has room has its first. With `oversubscribe` nodes share slots.
+    gets its second only when every host that has room has its first. A node takes `slots_per_node` slots of its host;
+    with `oversubscribe` nodes share slots.
 
-    Raises Failure where the slots do not suffice.
+    Raises Failure where the slots do not suffice; it also names the hosts `left_out` before, with the reasons.
     """
-    wanted, given = 1 + ps + workers, sum(host.slots for host in hosts)
+    left_out = left_out or {}
     if not hosts:
-        raise Failure("no hosts given")
-    if wanted > given and not oversubscribe:
-        nodes = f"1 chief, {ps} ps, {workers} workers"
+        raise Failure(f"no hosts to plan with{left(left_out)}")
+    rooms = [host.slots // slots_per_node or int(oversubscribe) for host in hosts]  # for how many nodes each
+    small = {host.name: several(host.slots, "slot") for host, room in zip(hosts, rooms, strict=True) if not room}
+    if not rooms[0]:
         raise Failure(
-            f"not enough hosts: {wanted} slots wanted ({nodes}), {given} given, {wanted - given} missing; "
-            "--oversubscribe lets nodes share slots"
+            f"the first host is the chief's, and {hosts[0].name} has {small[hosts[0].name]} of the {slots_per_node} "
+            "that a node takes; --oversubscribe lets nodes share slots"
+        )
+    wanted, given = 1 + ps + workers, sum(rooms)
+    if wanted > given and not oversubscribe:
+        unit, room = "slots", f"{given} given"
+        if slots_per_node > 1:
+            unit, room = f"nodes of {slots_per_node} slots", f"room for {given}"
+        raise Failure(
+            f"not enough hosts: {wanted} {unit} wanted (1 chief, {ps} ps, {workers} workers), {room}, "
+            f"{wanted - given} missing; --oversubscribe lets nodes share slots{left(left_out | small)}"
         )
 
-    free = [host.slots for host in hosts]  # falls below zero where slots are shared
+    free = list(rooms)  # falls below zero where slots are shared
     spare = [list(host.gpus) for host in hosts]
 
     def has_room(host: int) -> bool:
@@ -80,9 +100,21 @@ def split(hosts: list[Host], ps: int, workers: int, oversubscribe: bool = False)
     for role, places in (("chief", [0]), ("ps", of_ps), ("worker", on_gpus + on_cores)):
         for index, host in enumerate(places):
             gpus = (spare[host].pop(0),) if role == "worker" and index < len(on_gpus) else ()
-            nodes.append(Node(role, index, hosts[host].name, used[host] % hosts[host].slots, gpus))
+            nodes.append(Node(role, index, hosts[host].name, used[host] % rooms[host], gpus))
             used[host] += 1
     return nodes
+
+
+def left(left_out: dict[str, str]) -> str:
+    """Which hosts were left out, each with the reason, as the end of a message: a few, and how many more."""
+    few = [f"{host} ({why})" for host, why in islice(left_out.items(), FEW)]
+    if len(left_out) > FEW:
+        few.append(f"{len(left_out) - FEW} more")
+    return f"; {several(len(left_out), 'host')} left out: {', '.join(few)}" if few else ""
+
+
+def several(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def write(nodes: Iterable[Node]) -> str:
