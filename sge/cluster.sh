@@ -171,9 +171,9 @@ start_nodes() {
     fi
     while IFS=$'\t' read -r role index host _ gpus; do
         [[ $role != chief ]] || continue
-        export RUN=$run ATTEMPT=$attempt HOST=$host GPUS=$gpus THREADS=$threads DEPTHFIELD=$house
+        export RUN=$run ATTEMPT=$attempt HOST=$host GPUS=$gpus THREADS=$threads JOB=${JOB_ID:-} DEPTHFIELD=$house
         if [[ $way == pe ]]; then
-            (deaf qrsh -inherit -nostdin -v "$(variables RUN ATTEMPT HOST GPUS THREADS DEPTHFIELD)" "$host" \
+            (deaf qrsh -inherit -nostdin -v "$(variables RUN ATTEMPT HOST GPUS THREADS JOB DEPTHFIELD)" "$host" \
                 "$house/sge/node.sh" "$role" "$index" >> "$run/logs/$role-$index.log" 2>&1) &
         else
             (deaf "$house/sge/node.sh" "$role" "$index" 2>> "$run/logs/$role-$index.log") &

@@ -126,8 +126,8 @@ plan_array() { # the grid chooses the hosts
 submit_nodes() {
     local role count request told list slots=()
     [[ $SLOTS_PER_NODE -eq 1 ]] || slots=(-pe "$NODE_PE" "$SLOTS_PER_NODE")
-    list=$(RUN=$run ATTEMPT=$attempt THREADS=$threads DEPTHFIELD=$house GPUS="" HOST="" \
-        variables RUN ATTEMPT THREADS DEPTHFIELD GPUS HOST)
+    list=$(RUN=$run ATTEMPT=$attempt THREADS=$threads DEPTHFIELD=$house GPUS="" HOST="" JOB=$JOB_ID \
+        variables RUN ATTEMPT THREADS DEPTHFIELD GPUS HOST JOB)
     for role in ps worker; do
         if [[ $role == ps ]]; then count=$PS_NODES request=$PS_REQUEST; else count=$WORKERS request=$WORKER_REQUEST; fi
         # shellcheck disable=SC2086 # a list of arguments

@@ -4,7 +4,8 @@
 #
 # cluster.sh starts it, as a process, by qrsh -inherit, or as a task of an array job, which is the index then. It always
 # exits with 0: a task of a parallel environment that dies takes the whole job with it. RUN, ATTEMPT, THREADS, HOST,
-# GPUS (which of the GPUs visible here; - for none; empty for all) and DEPTHFIELD come from the environment.
+# GPUS (which of the GPUs visible here; - for none; empty for all), JOB (the chief's) and DEPTHFIELD come from the
+# environment.
 #$ -S /bin/bash
 #$ -j y
 #$ -r n
@@ -41,6 +42,14 @@ for ((restarts = 0; restarts <= restarts_allowed; restarts++)); do
     wait "$child"
     status=$?
     while kill -0 "$child" 2> /dev/null; do wait "$child"; status=$?; done # a signal came between
+    if [[ $status -eq 75 ]]; then
+        # With the chief's host the job script is gone, and the job stays as it is until that host is back. (Rescheduled,
+        # by reschedule_unknown or qmod -rj, a parallel job was seen to stay in the state Rt.) One of us submits its copy.
+        if [[ -n $JOB ]] && mkdir "$RUN/nodes/$ATTEMPT/resubmitted" 2> /dev/null; then
+            if qresub "$JOB" >&2; then qdel "$JOB" >&2; fi
+        fi
+        break
+    fi
     [[ $status -ne 0 && $role == worker ]] || break
     echo "node.sh: $role-$index ended with status $status, restart $((restarts + 1)) of $restarts_allowed" >&2
     sleep 1

@@ -17,6 +17,7 @@ HELLO_SECONDS = 20  # for a connection to show that it has the run's token
 ASK_SECONDS = 5  # between two questions for memory and load
 LONGEST = 4096  # bytes of one message
 
+ENDED = (EOFError, ConnectionResetError, BrokenPipeError)  # the other's process, not its host
 REFUSED = (OSError, EOFError, ValueError, AuthenticationError)
 
 
@@ -40,16 +41,16 @@ def join(host: str, port: int, token: str, who: dict) -> Connection:
     return connection
 
 
-def answer(connection: Connection, tell: Callable[[], dict]) -> str:
-    """The node's end: answer each question with what `tell` returns; returns why there is no watcher any more."""
+def answer(connection: Connection, tell: Callable[[], dict]) -> bool:
+    """The node's end: answer questions with what `tell` returns until the watcher ends; whether its host is lost."""
     try:
         while connection.recv_bytes(LONGEST):
             connection.send_bytes(json.dumps(tell()).encode())
-    except EOFError:
-        pass
-    except OSError as error:
-        return f"the watcher of this attempt is lost ({error.strerror})"
-    return "the watcher of this attempt is gone"
+        return False
+    except ENDED:
+        return False
+    except OSError:
+        return True
 
 
 def accept(reached: socket.socket, token: str) -> tuple[Connection, dict]:
@@ -73,7 +74,7 @@ def ask(connection: Connection, told: Callable[[dict], None], over: threading.Ev
             told(json.loads(connection.recv_bytes(LONGEST)))
             connection.poll(ASK_SECONDS)  # returns early when the node has ended
         return False
-    except (EOFError, ConnectionResetError, BrokenPipeError, ValueError):
+    except (*ENDED, ValueError):
         return False
     except OSError:
         return True

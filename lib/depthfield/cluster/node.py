@@ -18,6 +18,7 @@ from depthfield.tool import Failure, UsageError
 
 LOOK_SECONDS = 0.5  # between two looks at whoever started us
 LOG_SECONDS = 30
+WATCHER_LOST = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Start(NamedTuple):
@@ -84,7 +85,7 @@ def serve(start: Start) -> NoReturn:
         _live(f"{start.role} {start.index} on {start.host}:{taken}", me, starter, state)
         end = "whoever started it is gone"
     except SystemExit:
-        end = state.get("end", "SIGTERM")
+        end, status = state.get("end", "SIGTERM"), state.get("status", tool.DONE)
     except KeyboardInterrupt:
         end = "interrupted"
     except OSError as error:
@@ -111,7 +112,9 @@ def _hold_lifeline(start: Start, folder: Path, token: str, state: dict) -> None:
         raise SystemExit from None
 
     def answer() -> None:
-        state["end"] = lifeline.answer(connection, lambda: {k: v for k, v in state.items() if k != "end"})
+        lost = lifeline.answer(connection, lambda: dict(state))
+        state["end"] = f"the {'host of the ' if lost else ''}watcher of this attempt is gone"
+        state["status"] = WATCHER_LOST if lost else tool.DONE
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=answer, daemon=True).start()

@@ -24,7 +24,7 @@ from depthfield.cluster.plan import Node
 BROKEN = 75  # EX_TEMPFAIL of sysexits.h: try again
 AWAY_SECONDS = 45  # for a worker to come back
 END_SECONDS = 60  # for a command to save and end when asked; a broken cluster may keep it from either
-BROKEN_SECONDS = 20
+BROKEN_SECONDS = 12
 GRACE_SECONDS = 3  # a command that noticed first waits so long for the reason
 LOOK_SECONDS = 0.2
 TOLD_SECONDS = 2  # between two states on the disk, or two looks for the stop file
@@ -97,9 +97,12 @@ class Watch:
             files.write_json(self.folder / "state.json", {"time": time.time(), "nodes": list(self.nodes.values())})
 
     def write_lost(self) -> None:
-        """Name the hosts that the next attempt should do without: lost, or never heard of."""
-        bad = {node["host"] for node in self.nodes.values() if node["state"] in (LOST, AWAITED)}
-        files.write_text(self.folder / "lost", "".join(f"{host}\n" for host in sorted(bad)))
+        """Name the hosts that the next attempt should do without: lost, or not heard of by any node."""
+        hosts: dict[str, set[str]] = {}
+        for node in self.nodes.values():
+            hosts.setdefault(node["host"], set()).add(node["state"])
+        bad = sorted(host for host, states in hosts.items() if LOST in states or states == {AWAITED})
+        files.write_text(self.folder / "lost", "".join(f"{host}\n" for host in bad))
 
     def close(self) -> None:
         """End all lifelines, and with them the nodes."""

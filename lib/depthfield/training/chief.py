@@ -21,7 +21,7 @@ from depthfield.training.optimizer import learning_rate
 from depthfield.training.validation import Validation
 from depthfield.training.workers import Cluster, Here
 
-PATIENCE_SECONDS = 10  # for rounds in flight when training stops early
+PATIENCE_SECONDS = 5  # for rounds in flight when training stops early
 
 
 def train(recipe: recipes.Recipe, run: Path, shards: Sequence[Path], cluster: dict | None, end: float | None) -> int:

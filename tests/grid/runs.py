@@ -1,0 +1,132 @@
+"""A training on the grid as its user sees it: sge/cluster.sh, qstat, and the files of the run."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import Grid
+
+PROJECT = Path(__file__).resolve().parents[2]
+SMALL = ["widths=[8,16,16,16]", "features=8", "dense=[8]", "summary_seconds=0", "checkpoint_seconds=3"]
+NO_END = 10**6  # steps that nobody has time for
+STARTING = 90  # seconds until the first step, at most: two cores import TensorFlow for all nodes
+
+
+def wait_for(what: Callable, seconds: float, why: str = ""):
+    """What `what()` is as soon as it is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.1)
+    pytest.fail(f"{why or 'what the test waits for'} did not come within {seconds} s")
+
+
+class Run:
+    def __init__(self, grid: Grid, name: str, user: str = "ada"):
+        self.grid, self.name, self.user = grid, name, user
+        self.path = grid.home(user) / "runs" / name
+
+    def submit(self, *arguments: str, steps: int = NO_END, **settings: object) -> subprocess.CompletedProcess:
+        """`sge/cluster.sh` on the head, as `make distributed` calls it, with a small network."""
+        words = [word for setting in SMALL for word in ("--set", setting)]
+        given = {"DATA_DIR": self.grid.folder / "shared/data", "RUNID": self.name, "STEPS": steps}
+        given |= {name: value for name, value in settings.items() if value != ""}
+        return self.grid.run(
+            self.user, PROJECT / "sge/cluster.sh", *arguments, *words, **{name: str(v) for name, v in given.items()}
+        )
+
+    def start(self, *arguments: str, **settings: object) -> "Run":
+        done = self.submit(*arguments, **settings)
+        assert done.returncode == 0, done.stderr
+        return self
+
+    @property
+    def job(self) -> str:
+        return (self.path / "job").read_text().strip()
+
+    def log(self) -> str:
+        path = self.path / "logs/cluster.log"
+        return path.read_text() if path.exists() else ""
+
+    def lines(self) -> list[dict]:
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def step(self) -> int:
+        return self.lines()[-1]["step"] if self.lines() else 0
+
+    def saved(self) -> int:
+        return max((int(path.stem) for path in self.path.glob("checkpoints/[0-9]*.npz")), default=0)
+
+    def node(self, name: str, attempt: int | None = None) -> dict:
+        """An announcement of the last attempt, {} while there is none."""
+        path = self.path / f"nodes/{attempt or self.attempt()}/{name}.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def host(self, name: str) -> str:
+        return self.node(name)["host"].partition(".")[0]
+
+    def attempt(self) -> int:
+        return max((int(path.name) for path in self.path.glob("nodes/[0-9]*")), default=0)
+
+    def state(self) -> str:
+        path = self.path / f"nodes/{self.attempt()}/state"
+        return path.read_text().strip() if path.exists() else ""
+
+    def trains(self, seconds: float = STARTING) -> int:
+        """Wait until it has taken steps since now; the last of them."""
+        before = len(self.lines())
+        wait_for(lambda: len(self.lines()) > before + 3 or self.gone(), seconds, "a step")
+        assert len(self.lines()) > before + 3, self.log()
+        return self.step()
+
+    def gone(self) -> bool:
+        """Whether the job has left the grid."""
+        return self.grid.run(self.user, "qstat", "-j", self.job).returncode != 0
+
+    def ends(self, seconds: float) -> None:
+        wait_for(self.gone, seconds, f"the end of job {self.job}")
+
+    def processes(self) -> list[str]:
+        """What runs of it on any host."""
+        found = []
+        for process in self.grid.processes(str(self.path)):
+            try:
+                found.append(" ".join(process.cmdline()))
+            except Exception:  # it ended meanwhile
+                continue
+        return [line for line in found if line]
+
+    def leaves_nothing(self, seconds: float = 15) -> None:
+        """No process on any host, no half-written file, no slot taken, within `seconds`."""
+        wait_for(lambda: not self.processes() and self.gone(), seconds, f"the end of {self.processes()}")
+        assert not [path for path in self.path.rglob(".*") if not path.name.startswith(".hosts")], "half-written"
+        assert self.name not in self.grid.run(self.user, "qstat", "-r", "-u", "*").stdout
+
+    def status(self) -> dict:
+        done = self.grid.run(self.user, PROJECT / "bin/cluster-status", "--json", "--run", self.path)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def stop(self) -> subprocess.CompletedProcess:
+        return self.grid.run(self.user, PROJECT / "sge/stop.sh", self.path, seconds=120)
+
+    def kill(self, node: str) -> int:
+        """SIGKILL to a node, or to the chief; its id on its host."""
+        wanted = {"chief": "bin/train-depth"}.get(node) or f"bin/{node.partition('-')[0]}-node"
+        index = node.partition("-")[2]
+        for process in self.grid.processes(str(self.path)):
+            words = process.cmdline()
+            if any(word.endswith(wanted) for word in words[:2]) and (
+                node == "chief" or words[words.index("--index") + 1] == index
+            ):
+                process.kill()
+                return process.pid
+        pytest.fail(f"no {node} is there: {self.processes()}")
+
