@@ -154,9 +154,10 @@ submitted_left() { qstat -u "$USER" 2> /dev/null | awk -v ids=" ${submitted[*]} 
 
 # ---- after a cluster broke
 
-without_lost() { # HOST...: leave these hosts out of the next attempt; where that cannot be, give the job back
+without_lost() { # HOSTS, one a line: leave these hosts out of the next attempt; where that cannot be, give the job back
     local host
-    for host in $1; do
+    while read -r host; do
+        [[ -n $host ]] || continue
         case $way in
             pe)
                 [[ $host != "$me" ]] || continue
@@ -169,7 +170,7 @@ without_lost() { # HOST...: leave these hosts out of the next attempt; where tha
                 without+=${without:+|}$host
                 ;;
         esac
-    done
+    done <<< "$1"
     if [[ $way == pe ]] && ! plan_pe > /dev/null 2>&1; then
         say "too few hosts are left${JOB_ID:+: Grid Engine starts the job again}"
         return 99

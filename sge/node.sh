@@ -50,7 +50,11 @@ for ((restarts = 0; restarts <= restarts_allowed; restarts++)); do
         fi
         break
     fi
-    [[ $status -ne 0 && $role == worker ]] || break
+    [[ $status -ne 0 ]] || break
+    if [[ $role == ps || $restarts -ge $restarts_allowed ]]; then
+        [[ $restarts_allowed -lt 0 ]] || : > "$RUN/nodes/$ATTEMPT/$role-$index.failed" # watch-nodes looks for it
+        break
+    fi
     echo "node.sh: $role-$index ended with status $status, restart $((restarts + 1)) of $restarts_allowed" >&2
     sleep 1
 done

@@ -32,6 +32,7 @@ def boot(nodes: list[str]) -> None:
         "spooling_method": "classic", "spooling_lib": "libspoolc", "spooling_params": f"{common};{SPOOL}/qmaster",
         "qmaster_spool_dir": f"{SPOOL}/qmaster", "binary_path": f"{SGE}/bin",
     }  # fmt: skip
+    (common / "sge_request").write_text("-q all.q\n")  # what a job gets that names no queue
     (common / "bootstrap").write_text(edited(template, spooling))
     configuration = {
         "execd_spool_dir": f"{SPOOL}/execd", "load_report_time": "00:00:05", "max_unheard": "00:00:20",
@@ -101,12 +102,9 @@ def configure(nodes: list[str]) -> None:
         "rerun": "TRUE",
     }  # fmt: skip
     template = ask("qconf", "-sq")
-    add("-Aq", edited(template, {**every, "qname": "all.q", "seq_no": "0"}))
-    add("-Aq", edited(template, {**every, "qname": "short.q", "seq_no": "1", "h_rt": "00:01:30"}))
-    changed = {
-        "schedule_interval": "0:0:1", "flush_submit_sec": "1", "flush_finish_sec": "1", "maxujobs": "0",
-        "queue_sort_method": "seqno",  # so that jobs that name no queue go to all.q
-    }  # fmt: skip
+    add("-Aq", edited(template, {**every, "qname": "all.q"}))
+    add("-Aq", edited(template, {**every, "qname": "short.q", "h_rt": "00:01:30"}))
+    changed = {"schedule_interval": "0:0:1", "flush_submit_sec": "1", "flush_finish_sec": "1", "maxujobs": "0"}
     add("-Msconf", edited(ask("qconf", "-ssconf"), changed))
 
 

@@ -1,11 +1,13 @@
 """A training on the grid as its user sees it: sge/cluster.sh, qstat, and the files of the run."""
 
+import contextlib
 import json
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from .conftest import Grid
@@ -93,19 +95,19 @@ class Run:
     def ends(self, seconds: float) -> None:
         wait_for(self.gone, seconds, f"the end of job {self.job}")
 
-    def processes(self) -> list[str]:
-        """What runs of it on any host."""
-        found = []
+    def processes(self, command: str = "") -> dict[psutil.Process, list[str]]:
+        """What runs of it on any host, with its command line; with `command`, only what is called so."""
+        found = {}
         for process in self.grid.processes(str(self.path)):
-            try:
-                found.append(" ".join(process.cmdline()))
-            except Exception:  # it ended meanwhile
-                continue
-        return [line for line in found if line]
+            with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                words = process.cmdline()
+                if words and any(word.endswith(command) for word in words[:2]):
+                    found[process] = words
+        return found
 
     def leaves_nothing(self, seconds: float = 15) -> None:
         """No process on any host, no half-written file, no slot taken, within `seconds`."""
-        wait_for(lambda: not self.processes() and self.gone(), seconds, f"the end of {self.processes()}")
+        wait_for(lambda: not self.processes() and self.gone(), seconds, "the end of its processes")
         assert not [path for path in self.path.rglob(".*") if not path.name.startswith(".hosts")], "half-written"
         assert self.name not in self.grid.run(self.user, "qstat", "-r", "-u", "*").stdout
 
@@ -117,16 +119,12 @@ class Run:
     def stop(self) -> subprocess.CompletedProcess:
         return self.grid.run(self.user, PROJECT / "sge/stop.sh", self.path, seconds=120)
 
-    def kill(self, node: str) -> int:
-        """SIGKILL to a node, or to the chief; its id on its host."""
-        wanted = {"chief": "bin/train-depth"}.get(node) or f"bin/{node.partition('-')[0]}-node"
-        index = node.partition("-")[2]
-        for process in self.grid.processes(str(self.path)):
-            words = process.cmdline()
-            if any(word.endswith(wanted) for word in words[:2]) and (
-                node == "chief" or words[words.index("--index") + 1] == index
-            ):
+    def kill(self, node: str) -> None:
+        """SIGKILL to a node, as in "worker-0", or to the chief."""
+        role, _, index = node.partition("-")
+        command = "bin/train-depth" if node == "chief" else f"bin/{role}-node"
+        for process, words in self.processes(command).items():
+            if node == "chief" or words[words.index("--index") + 1] == index:
                 process.kill()
-                return process.pid
+                return
         pytest.fail(f"no {node} is there: {self.processes()}")
-

@@ -60,6 +60,16 @@ def test_boots_soon_and_takes_jobs_of_ordinary_users(grid):
     assert (who, asked) == ("ada", "asked") and where in {"node1", "node2", "node3", "node4"}
 
 
+def test_jobs_that_name_no_queue_are_never_in_the_short_one(grid):
+    (grid.home("ada") / "hosts.sh").write_text("#!/bin/bash\ncat $PE_HOSTFILE\n")
+    for pe in ("orte", "tf"):
+        done = grid.run("ada", "qsub", "-sync", "y", "-cwd", "-o", pe, "-j", "y", "-pe", pe, 6, "hosts.sh")
+        assert done.returncode == 0, done.stdout
+        lines = [line.split() for line in (grid.home("ada") / pe).read_text().splitlines()]
+        assert sum(int(slots) for _, slots, *_ in lines) == 6
+        assert {queue.partition("@")[0] for _, _, queue, _ in lines} == {"all.q"}
+
+
 def test_users_have_their_own_files_and_processes(grid):
     script = "umask 077; id -un > mine; id -u; exec sleep 60"
     sleeper = grid.popen("ada", "bash", "-c", script, MARK="of-ada")

@@ -29,7 +29,7 @@ GRACE_SECONDS = 3  # a command that noticed first waits so long for the reason
 LOOK_SECONDS = 0.2
 TOLD_SECONDS = 2  # between two states on the disk, or two looks for the stop file
 
-AWAITED, STARTING, SERVING, GONE, LOST = "awaited", "starting", "serving", "gone", "lost"
+AWAITED, STARTING, SERVING, GONE, LOST, FAILED = "awaited", "starting", "serving", "gone", "lost", "failed"
 
 
 class Watch:
@@ -87,9 +87,17 @@ class Watch:
                     return f"{who} has ended"
                 if now - node["since"] > AWAY_SECONDS:
                     return f"{who} has been away for {AWAY_SECONDS} s"
+            if node["state"] == FAILED:
+                return f"{who} has failed, see its log"
             if ended and node["state"] == AWAITED:
                 return f"{who} never came"
         return None
+
+    def look(self) -> None:
+        """Find the nodes that node.sh has given up; one that never came would be awaited for long."""
+        for path in self.folder.glob("*.failed"):
+            role, _, index = path.stem.partition("-")
+            self.nodes[role, int(index)].update(state=FAILED)
 
     def write(self) -> None:
         """Tell the state of the nodes in the attempt's folder; a full disk must not end a training."""
@@ -133,6 +141,7 @@ def attend(watch: Watch, command: Sequence[str]) -> int:
             deadline = now + BROKEN_SECONDS
         if now >= due:
             due = now + TOLD_SECONDS
+            watch.look()
             watch.write()
             if deadline is None and announcements.stop_asked(watch.folder):
                 tool.say("asked to stop")
