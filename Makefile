@@ -50,11 +50,12 @@ training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--st
 	$(if $(SUM_FREQ),--set summary_seconds=$(SUM_FREQ))
 records = $(DATA_DIR)/$(DATASET)/records
 
-.PHONY: help install datasets download preprocess convert train distributed status stop evaluate predict tb demo test lint trial clean
+.PHONY: help install datasets download preprocess convert train distributed status stop evaluate predict tb demo test lint trial \
+	grid-packages grid-test grid-test-long grid-demo bench-grid
 
 help: ## show this
 	@echo "targets:"
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo "settings, as make train STEPS=2000:"
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)#+ *(.*)/\1\t\3\t\2/p' $(MAKEFILE_LIST) | \
 		awk -F '\t' '{ printf "  %-16s%s%s\n", $$1, $$2, $$3 == "" ? "" : " [" $$3 "]" }'
@@ -114,8 +115,23 @@ demo: install ## rooms, patches, records, training with 1 ps and 2 workers, scor
 	print(f"demo: rel {field:.3f} baseline {mean:.3f} ratio {field / mean:.3f} seconds {sys.argv[2]}")' \
 	$$run/scores.json $$(($$(date +%s) - begun))
 
-test: install lint ## check the code and run every test
+test: install lint grid-packages ## check the code and run every test but the long ones
 	.venv/bin/python -m pytest
+
+grid-packages: # Grid Engine for its tests, where this is root on Debian; GRID=no declines
+	@tests/grid/packages
+
+grid-test: install grid-packages ## the tests on a real Grid Engine alone (root, Debian)
+	.venv/bin/python -m pytest tests/grid
+
+grid-test-long: install grid-packages ## those of them that take long
+	.venv/bin/python -m pytest -m long tests/grid
+
+grid-demo: install grid-packages ## boot a Grid Engine of four hosts here, and train on it (root, Debian)
+	@tests/grid/demo
+
+bench-grid: install grid-packages ## how fast it is on that grid, beside its bars
+	@PYTHONPATH=tests .venv/bin/python -m grid.bench
 
 lint: install
 	.venv/bin/ruff check lib bin tests
