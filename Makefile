@@ -135,7 +135,7 @@ bench-grid: install grid-packages ## how fast it is on that grid, beside its bar
 
 lint: install
 	.venv/bin/ruff check lib bin tests
-	.venv/bin/shellcheck sge/*.sh tests/*.sh .ci/run
+	.venv/bin/shellcheck -x sge/*.sh tests/*.sh tests/grid/packages tests/grid/demo .ci/run
 	.venv/bin/lint-imports --no-logo
 
 trial: install ## the whole chain on REAL, folders of photos with depth: make trial REAL=../shared/real/tabletop

@@ -90,6 +90,7 @@ else
 fi
 gave_up=1
 [[ $way == local ]] || gave_up=100
+origin=$(cat "$run/nodes/origin-$job" 2> /dev/null || echo "$job")
 
 case $way in
     pe) # a third of the nodes besides the chief are workers, unless they are counted
@@ -101,7 +102,7 @@ case $way in
         fi
         PS_NODES=${PS_NODES:-$((nodes - WORKERS))} WAIT=${WAIT:-120} threads=$SLOTS_PER_NODE
         plain_names
-        cp "$PE_HOSTFILE" "$run/nodes/.hosts-$job" # for the attempts; a host that is lost is left out of the next
+        cp "$PE_HOSTFILE" "$run/nodes/hosts-$job" # for the attempts; a host that is lost is left out of the next
         ;;
     array)
         PS_NODES=${PS_NODES:-1} WORKERS=${WORKERS:-2} WAIT=${WAIT:-3600} threads=$SLOTS_PER_NODE
@@ -132,6 +133,7 @@ new_attempt() {
     done
     here=$run/nodes/$attempt
     echo "$job" > "$here/job"
+    echo "$origin" > "$here/origin"
     newest_checkpoint > "$here/from"
     ! [[ -n ${JOB_ID:-} ]] || echo "$JOB_ID" > "$run/job"
 }
@@ -141,11 +143,11 @@ newest_checkpoint() {
     if [[ ${#found[@]} -eq 0 ]]; then echo none; else basename "${found[-1]}" .npz; fi
 }
 
-fruitless() { # how many attempts of this job, up to now, began where we are
+fruitless() { # how many attempts of this job, or of those it is a copy of, began where we are
     local number count=0 now
     now=$(newest_checkpoint)
     for ((number = $(last_attempt); number > 0; number--)); do
-        [[ $(cat "$run/nodes/$number/job" "$run/nodes/$number/from" 2> /dev/null) == "$job"$'\n'"$now" ]] || break
+        [[ $(cat "$run/nodes/$number/origin" "$run/nodes/$number/from" 2> /dev/null) == "$origin"$'\n'"$now" ]] || break
         count=$((count + 1))
     done
     echo $count
@@ -230,7 +232,7 @@ at_exit() { # whatever ended this script: nothing of it lives on
     ! alive "$gatherer" || kill -TERM "$gatherer"
     end_nodes
     ! alive "$watcher" || kill -KILL "$watcher"
-    rm -f "$run/nodes/.hosts-$job" "${here:-$run}/cluster"
+    rm -f "$run/nodes/hosts-$job" "${here:-$run}/cluster"
     exit "$status"
 }
 trap at_exit EXIT
@@ -310,15 +312,12 @@ while true; do
     case $status in
         0 | 2) exit "$status" ;;
         99) # the clock
-            say "time is over, everything is saved${JOB_ID:+: Grid Engine starts the job again}"
-            exit 99
+            say "time is over, everything is saved"
+            begin_again
             ;;
         1) exit 1 ;;                        # train-depth said why; another attempt would say the same
-        75) without_lost "$lost" || exit $? ;; # the cluster broke
-        *) # the chief died
-            say "train-depth ended with status $status"
-            [[ $way == local ]] || exit 99
-            ;;
+        75) without_lost "$lost" ;; # the cluster broke
+        *) say "train-depth ended with status $status" ;; # it was killed
     esac
-    [[ -z $leave || $((leave - SECONDS)) -gt 20 ]] || exit 99
+    [[ -z $leave || $((leave - SECONDS)) -gt 20 ]] || begin_again
 done

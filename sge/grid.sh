@@ -100,7 +100,7 @@ limits() { # h_rt and s_rt of the job and of its queues, in seconds
 # ---- nodes in a parallel environment
 
 plan_pe() { # fewer nodes where hosts were lost
-    local hosts=$run/nodes/.hosts-$job places gpus=()
+    local hosts=$run/nodes/hosts-$job places gpus=()
     places=$(awk -v k="$SLOTS_PER_NODE" '{ n[$1] += $2 } END { for (h in n) p += int(n[h] / k); print p - 1 }' "$hosts")
     [[ $((PS_NODES + WORKERS)) -le $places ]] || WORKERS=$((places - PS_NODES > 1 ? places - PS_NODES : 1))
     [[ $((PS_NODES + WORKERS)) -le $places ]] || PS_NODES=$((places - WORKERS > 1 ? places - WORKERS : 1))
@@ -156,23 +156,44 @@ submitted_left() { qstat -u "$USER" 2> /dev/null | awk -v ids=" ${submitted[*]} 
 
 without_lost() { # HOSTS, one a line: leave these hosts out of the next attempt; where that cannot be, give the job back
     local host
-    while read -r host; do
+    while read -r -u 3 host; do
         [[ -n $host ]] || continue
         case $way in
             pe)
                 [[ $host != "$me" ]] || continue
                 say "going on without $host"
-                awk -v host="$host" '$1 != host' "$run/nodes/.hosts-$job" > "$here/hosts"
-                cp "$here/hosts" "$run/nodes/.hosts-$job"
+                awk -v host="$host" '$1 != host' "$run/nodes/hosts-$job" > "$here/hosts"
+                cp "$here/hosts" "$run/nodes/hosts-$job"
                 ;;
             array)
-                [[ $host != '*' ]] || { say "no slots for all nodes within $WAIT s, giving up; $(what_is_free)"; return 1; }
+                [[ $host != '*' ]] || fail "no slots for all nodes within $WAIT s, giving up; $(what_is_free)"
                 without+=${without:+|}$host
                 ;;
         esac
-    done <<< "$1"
+    done 3<<< "$1"
     if [[ $way == pe ]] && ! plan_pe > /dev/null 2>&1; then
-        say "too few hosts are left${JOB_ID:+: Grid Engine starts the job again}"
-        return 99
+        say "too few hosts are left"
+        begin_again
     fi
+}
+
+begin_again() { # in a job of its own, and end this one
+    if [[ $way == pe ]] && resubmit "$run" "$JOB_ID"; then
+        say "job $(cat "$run/job") goes on"
+        exit 0
+    fi
+    # Status 99 makes Grid Engine run the same job again; a parallel job only on hosts that had no part in it before.
+    if [[ $way == local ]]; then say "the same command goes on"; else say "job $JOB_ID goes on by itself"; fi
+    exit 99
+}
+
+resubmit() { # RUN JOB: a copy of the job takes its place, with all that was asked for; RUN/job is its id then
+    local told id
+    if ! told=$(qresub "$2" 2>&1); then
+        echo "qresub: $told" >&2
+        return 1
+    fi
+    id=$(sed -n 's/^Your job \([0-9]*\) .*/\1/p' <<< "$told")
+    cp "$1/nodes/origin-$2" "$1/nodes/origin-$id" 2> /dev/null || echo "$2" > "$1/nodes/origin-$id"
+    echo "$id" > "$1/job"
 }

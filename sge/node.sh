@@ -46,7 +46,9 @@ for ((restarts = 0; restarts <= restarts_allowed; restarts++)); do
         # With the chief's host the job script is gone, and the job stays as it is until that host is back. (Rescheduled,
         # by reschedule_unknown or qmod -rj, a parallel job was seen to stay in the state Rt.) One of us submits its copy.
         if [[ -n $JOB ]] && mkdir "$RUN/nodes/$ATTEMPT/resubmitted" 2> /dev/null; then
-            if qresub "$JOB" >&2; then qdel "$JOB" >&2; fi
+            # shellcheck source=sge/grid.sh
+            . "$DEPTHFIELD/sge/grid.sh"
+            if resubmit "$RUN" "$JOB"; then qdel "$JOB" >&2; fi
         fi
         break
     fi

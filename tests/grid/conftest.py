@@ -5,6 +5,7 @@ import os
 import select
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,7 +100,14 @@ def grid(tmp_path_factory):
     """A grid of four nodes with four slots each; skips where there can be none, fails there with GRID_REQUIRED=1."""
     if why := unavailable():
         (pytest.fail if os.environ.get("GRID_REQUIRED") == "1" else pytest.skip)(f"no grid: {why}")
-    folder, begun = tmp_path_factory.mktemp("grid"), time.monotonic()
+    with held(tmp_path_factory.mktemp("grid")) as grid:
+        yield grid
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[Grid]:
+    """A grid in this folder, for as long as the block and this process live."""
+    begun = time.monotonic()
     holder = subprocess.Popen(
         [SANDBOX, "up", "--hold", str(NODES)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"GRID_DIR": str(folder)},

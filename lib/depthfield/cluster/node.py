@@ -17,6 +17,7 @@ from depthfield.cluster.announcements import Announcement
 from depthfield.tool import Failure, UsageError
 
 LOOK_SECONDS = 0.5  # between two looks at whoever started us
+MEASURE_SECONDS = 5
 LOG_SECONDS = 30
 WATCHER_LOST = 75  # EX_TEMPFAIL of sysexits.h
 
@@ -122,15 +123,17 @@ def _hold_lifeline(start: Start, folder: Path, token: str, state: dict) -> None:
 
 def _live(who: str, me: psutil.Process, starter: psutil.Process | None, state: dict) -> None:
     """Measure memory (bytes) and load (cores kept busy) until whoever started this node is gone."""
-    told, busy = me.create_time(), 0.0
-    due = time.monotonic()
+    measured, busy = me.create_time(), 0.0
+    due = log = time.monotonic()
     while not _gone(starter):
         if time.monotonic() >= due:
-            due += LOG_SECONDS
+            due += MEASURE_SECONDS
             now, used = time.time(), sum(me.cpu_times()[:2])
-            state["memory"], state["load"] = me.memory_info().rss, round((used - busy) / max(now - told, 1e-3), 2)
-            told, busy = now, used
-            tool.say(f"{who}, {state['memory'] / 2**20:.0f} MB, load {state['load']:.1f}")
+            state["memory"], state["load"] = me.memory_info().rss, round((used - busy) / max(now - measured, 1e-3), 2)
+            measured, busy = now, used
+            if time.monotonic() >= log:
+                log += LOG_SECONDS
+                tool.say(f"{who}, {state['memory'] / 2**20:.0f} MB, load {state['load']:.1f}")
         time.sleep(LOOK_SECONDS)
 
 
