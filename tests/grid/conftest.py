@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+
+from .runs import Run, wait_for
 
 SANDBOX = Path(__file__).with_name("sandbox")
 NODES = 4
@@ -122,3 +125,28 @@ def held(folder: Path) -> Iterator[Grid]:
             holder.wait(timeout=60)
         finally:
             holder.kill()  # which takes the grid along
+
+
+@pytest.fixture(scope="session")
+def data(grid, prepared):
+    """The records of small rooms on the shared disk."""
+    target = grid.folder / "shared/data"
+    shutil.copytree(prepared, target)
+    subprocess.run(["chmod", "-R", "a+rX", target], check=True)
+    return target
+
+
+@pytest.fixture
+def run(grid, data, request):
+    """A run named like the test; whatever is left of it in the grid is deleted."""
+    runs = []
+
+    def make(name: str = "", user: str = "ada") -> Run:
+        runs.append(Run(grid, (name or request.node.originalname.removeprefix("test_"))[:40], user))
+        shutil.rmtree(runs[-1].path, ignore_errors=True)
+        return runs[-1]
+
+    yield make
+    for user in {run.user for run in runs}:
+        grid.run(user, "qdel", "-u", user)
+        wait_for(lambda user=user: not grid.run(user, "qstat", "-u", user).stdout, 60, "an empty grid")

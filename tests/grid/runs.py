@@ -6,11 +6,13 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-from .conftest import Grid
+if TYPE_CHECKING:
+    from .conftest import Grid
 
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = ["widths=[8,16,16,16]", "features=8", "dense=[8]", "summary_seconds=0", "checkpoint_seconds=3"]
@@ -29,7 +31,7 @@ def wait_for(what: Callable, seconds: float, why: str = ""):
 
 
 class Run:
-    def __init__(self, grid: Grid, name: str, user: str = "ada"):
+    def __init__(self, grid: "Grid", name: str, user: str = "ada"):
         self.grid, self.name, self.user = grid, name, user
         self.path = grid.home(user) / "runs" / name
 

@@ -1,39 +1,12 @@
 """Training on a real Grid Engine: each way in, from submission to a free grid."""
 
 import re
-import shutil
-import subprocess
 
 import pytest
 
 from .runs import PROJECT, STARTING, Run, wait_for
 
 WAYS = {"parallel environment": {"PE": "orte"}, "array jobs": {}}
-
-
-@pytest.fixture(scope="session")
-def data(grid, prepared):
-    """The records of small rooms on the shared disk."""
-    target = grid.folder / "shared/data"
-    shutil.copytree(prepared, target)
-    subprocess.run(["chmod", "-R", "a+rX", target], check=True)
-    return target
-
-
-@pytest.fixture
-def run(grid, data, request):
-    """A run named like the test; whatever is left of it in the grid is deleted."""
-    runs = []
-
-    def make(name: str = "", user: str = "ada") -> Run:
-        runs.append(Run(grid, (name or request.node.originalname.removeprefix("test_"))[:40], user))
-        shutil.rmtree(runs[-1].path, ignore_errors=True)
-        return runs[-1]
-
-    yield make
-    for user in {run.user for run in runs}:
-        grid.run(user, "qdel", "-u", user)
-        wait_for(lambda user=user: not grid.run(user, "qstat", "-u", user).stdout, 60, "an empty grid")
 
 
 @pytest.mark.parametrize("way", [{"PE": "orte"}, {"PE": "tf"}, {}], ids=["orte", "tf", "array"])

@@ -1,5 +1,6 @@
 """How a run is, from the files it leaves: its job, its attempt, its nodes, the age of its last step and checkpoint."""
 
+import contextlib
 import json
 import time
 import tomllib
@@ -20,7 +21,7 @@ def of(run: Path) -> dict:
     now = time.time()
     attempt = max((int(one.name) for one in (run / "nodes").glob("[0-9]*")), default=None)
     here = announcements.folder(run, attempt) if attempt else None
-    watched = _json(here / "state.json") if here else None
+    watched = _watched(here / "state.json") if here else None
     newest = max(run.glob("checkpoints/[0-9]*.npz"), default=None)
     metrics = _last_lines(run / "metrics.jsonl")
     training = next((line for line in reversed(metrics) if line.get("kind") == "training"), {})
@@ -37,11 +38,9 @@ def of(run: Path) -> dict:
         "checkpoint": str(newest) if newest else None,
         "checkpoint_age": round(now - newest.stat().st_mtime, 1) if newest else None,
         "heard": round(now - told, 1) if told else None,
-        "nodes": watched["nodes"] if watched else [],
+        "nodes": _nodes(watched["nodes"], here) if watched else [],
     }
-    began = here.stat().st_ctime if here else now
-    stepped = bool(metrics) and metrics[-1]["time"] > (here / "from").stat().st_mtime if here else bool(metrics)
-    return status | {"state": _state(status, run, here, stepped, now - began)}
+    return status | {"state": _state(status, run, here, metrics[-1]["time"] if metrics else 0)}
 
 
 def table(status: dict) -> str:
@@ -65,23 +64,37 @@ def table(status: dict) -> str:
     return "\n".join(lines)
 
 
-def _state(status: dict, run: Path, here: Path | None, stepped: bool, age: float) -> str:
-    if here is None or (status["job"] and status["job"] != _text(here / "job")):
-        if not status["job"]:
-            return f"step {status['step']} of {status['steps']}" if status["step"] is not None else "not begun"
-        return f"waiting for slots (job {status['job']})"
+def _state(status: dict, run: Path, here: Path | None, stepped: float) -> str:
+    job = status["job"]
+    if here is None:
+        if job:
+            return f"waiting for slots (job {job})"
+        return f"step {status['step']} of {status['steps']}" if status["step"] is not None else "not begun"
+    # cluster.sh writes `from` when it begins an attempt; a person who calls watch-nodes does not.
+    began = _written(here / "from") or _written(here / f"{announcements.WATCHER}-0.json") or time.time()
+    # An older job of another number is that of an earlier attempt: this one went on without the grid.
+    if job and job != _text(here / "job") and _written(run / "job") > began:
+        return f"waiting for slots (job {job})"
     said = _text(here / "state") or "starting"
     if said.startswith("ended"):
         return said
-    if (status["heard"] or age) > SILENT_SECONDS:
-        return f"nothing heard for {status['heard'] or age:.0f} s: suspended, or lost"
-    if stepped:
+    silence = status["heard"] or time.time() - here.stat().st_ctime
+    if silence > SILENT_SECONDS:
+        return f"nothing heard for {silence:.0f} s: suspended, or lost"
+    if stepped > began:
         rate = "" if status["photos_per_second"] is None else f", {status['photos_per_second']:.0f} photos/s"
         return f"training step {status['step']} of {status['steps']}{rate}"
     there = sum(node["state"] == "serving" for node in status["nodes"])
     if there < len(status["nodes"]):
         return f"{said} ({there} of {len(status['nodes'])} are there)"
     return "starting to train"
+
+
+def _nodes(told: list[dict], here: Path) -> list[dict]:
+    """The nodes as the watcher told of them last; it is the first to end, and the nodes end with it."""
+    if not (_text(here / "state") or "").startswith("ended"):
+        return told
+    return [node | {"state": "ended"} if node["state"] in ("starting", "serving") else node for node in told]
 
 
 def _cell(node: dict, column: str) -> str:
@@ -106,11 +119,21 @@ def _number(text: str | None) -> int | None:
     return int(text) if text and text.isdigit() else None
 
 
-def _json(path: Path) -> dict | None:
+def _written(path: Path) -> float:
+    """When a file was written; 0 where there is none."""
     try:
-        return json.loads(path.read_bytes())
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0
+
+
+def _watched(path: Path) -> dict | None:
+    """What the watcher told; None where it has not, or where its file is damaged."""
+    try:
+        found = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
+    return found if isinstance(found, dict) and found.keys() >= {"time", "nodes"} else None
 
 
 def _steps(path: Path) -> int | None:
@@ -121,7 +144,7 @@ def _steps(path: Path) -> int | None:
 
 
 def _last_lines(path: Path) -> list[dict]:
-    """The whole lines at the end of a file of JSON lines; one that is being written is left out."""
+    """The whole lines at the end of a file of JSON lines, without one that is being written or never was finished."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 2**14))
@@ -131,5 +154,6 @@ def _last_lines(path: Path) -> list[dict]:
     found = []
     for line in tail:
         if line.startswith(b"{") and line.endswith(b"\n"):
-            found.append(json.loads(line))
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
     return found

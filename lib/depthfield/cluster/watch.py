@@ -51,8 +51,11 @@ class Watch:
 
     def _receive(self, listener: socket.socket) -> None:
         while True:
-            reached, _ = listener.accept()
-            threading.Thread(target=self._attend, args=(reached,), daemon=True).start()
+            try:
+                reached, _ = listener.accept()
+                threading.Thread(target=self._attend, args=(reached,), daemon=True).start()
+            except (OSError, RuntimeError):  # too many files or threads: strangers hold them, and not for long
+                time.sleep(LOOK_SECONDS)
 
     def _attend(self, reached: socket.socket) -> None:
         """One lifeline, from its first message to its end."""
@@ -63,7 +66,7 @@ class Watch:
             return
         name = f"{who['role']} {who['index']} on {who['host']}"
         if node["state"] == GONE:
-            tool.say(f"{name} starts again")
+            _say(f"{name} starts again")
         node.update(host=who["host"], pid=who["pid"], state=STARTING, since=time.time())
 
         def told(news: dict) -> None:
@@ -73,7 +76,7 @@ class Watch:
         if node["pid"] == who["pid"] and not self.over.is_set():  # and no other has come in its place
             node.update(state=LOST if lost else GONE, since=time.time())
             if who["role"] == "worker" and not lost:
-                tool.say(f"{name} has ended, it has {AWAY_SECONDS} s to come back")
+                _say(f"{name} has ended, it has {AWAY_SECONDS} s to come back")
 
     def broken(self, ended: bool = False) -> str | None:
         """Why nothing can be computed any more, or None. With `ended`, the command has ended by itself: any reason."""
@@ -101,8 +104,10 @@ class Watch:
 
     def write(self) -> None:
         """Tell the state of the nodes in the attempt's folder; a full disk must not end a training."""
+        nodes = [dict(node) for node in self.nodes.values()]  # copies: news of the nodes come meanwhile
         with contextlib.suppress(OSError):
-            files.write_json(self.folder / "state.json", {"time": time.time(), "nodes": list(self.nodes.values())})
+            if self.folder.is_dir():  # a run that was removed does not come back
+                files.write_json(self.folder / "state.json", {"time": time.time(), "nodes": nodes})
 
     def write_lost(self) -> None:
         """Name the hosts that the next attempt should do without: lost, or not heard of by any node."""
@@ -136,23 +141,24 @@ def attend(watch: Watch, command: Sequence[str]) -> int:
             asked.append(signal.SIGTERM)
             starter = os.getppid()
         if reason is None and (reason := watch.broken()):
-            tool.say(f"{reason}: ending this attempt")
+            _say(f"{reason}: ending this attempt")
             asked.append(signal.SIGTERM)
             deadline = now + BROKEN_SECONDS
         if now >= due:
             due = now + TOLD_SECONDS
-            watch.look()
+            with contextlib.suppress(OSError):  # nor must a disk that does not answer for a while
+                watch.look()
+                if deadline is None and announcements.stop_asked(watch.folder):
+                    _say("asked to stop")
+                    asked.append(signal.SIGTERM)
             watch.write()
-            if deadline is None and announcements.stop_asked(watch.folder):
-                tool.say("asked to stop")
-                asked.append(signal.SIGTERM)
         while asked:
             number = asked.pop(0)
             child.send_signal(number if number == signal.SIGUSR1 else signal.SIGTERM)
             if number != signal.SIGUSR1:
                 deadline = deadline or now + END_SECONDS
         if deadline is not None and now > deadline:
-            tool.say(f"{command[0]} does not end: killed")
+            _say(f"{command[0]} does not end: killed")
             child.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(LOOK_SECONDS)
@@ -160,10 +166,16 @@ def attend(watch: Watch, command: Sequence[str]) -> int:
     patience = time.monotonic() + GRACE_SECONDS
     while reason is None and status == tool.FAILED and time.monotonic() < patience:
         if reason := watch.broken(ended=True):
-            tool.say(reason)
+            _say(reason)
         time.sleep(LOOK_SECONDS)
     watch.write()
     if not reason or status in (tool.DONE, tool.USAGE):
         return status
     watch.write_lost()
     return BROKEN
+
+
+def _say(message: str) -> None:
+    """One line on stderr; if whoever read it has gone, the command must not be left alone for that."""
+    with contextlib.suppress(OSError):
+        tool.say(message)

@@ -1,0 +1,127 @@
+"""What takes long to be seen on a real Grid Engine: make grid-test-long."""
+
+import json
+import subprocess
+
+import pytest
+
+from .runs import PROJECT, STARTING, wait_for
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
+WAYS = {"parallel environment": {"PE": "orte"}, "array jobs": {}}
+
+
+def rel(run_folder, data) -> float:
+    """The score on the test rooms, pooled over pixels."""
+    saved = run_folder / "scores.json"
+    shards = sorted((data / "rooms/records").glob("test-*"))
+    command = [PROJECT / "bin/score-depth", "--run", run_folder, "--save", saved, *shards]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return json.loads(saved.read_text())["field"]["pooled over pixels"]["rel"]
+
+
+def test_scores_are_those_of_one_machine(run, grid, tmp_path):
+    data, steps = tmp_path, 1200
+    pipe = (
+        "fetch-dataset rooms --count 60,30 --size 120x160 | make-patches --superpixels grid:16 | to-tfrecord --shards 3"
+    )
+    made = subprocess.run(
+        ["bash", "-euc", f"PATH={PROJECT}/bin:$PATH DATA_DIR={data}; export DATA_DIR; {pipe}; chmod -R a+rX {data}"],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    shared = grid.folder / "shared/more"
+    subprocess.run(["cp", "-r", data, shared], check=True)
+    alone = []
+    for seed in (0, 1, 2):
+        folder = tmp_path / f"alone-{seed}"
+        words = ["--recipe", "small", "--run", folder, "--steps", steps, "--set", f"seed={seed}"]
+        shards = sorted((data / "rooms/records").glob("train-*"))
+        command = map(str, [PROJECT / "bin/train-depth", *words, *shards])
+        subprocess.run(list(command), check=True, capture_output=True, timeout=600)
+        alone.append(rel(folder, data))
+    spread = max(alone) - min(alone)
+    for name, way in WAYS.items():
+        one = run(name.partition(" ")[0])
+        settings = {"DATA_DIR": shared, "RUNID": one.name, "STEPS": steps, "PS_NODES": 2, "WORKERS": 3, **way}
+        done = grid.run("ada", PROJECT / "sge/cluster.sh", **{key: str(value) for key, value in settings.items()})
+        assert done.returncode == 0, done.stderr
+        one.ends(600)
+        score = rel(one.path, data)
+        print(f"{name}: {score:.3f}, alone {', '.join(f'{each:.3f}' for each in alone)}")
+        assert min(alone) - spread <= score <= max(alone) + spread
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_queue_with_a_limit(run, way):
+    requests = {"REQUEST": "-q short.q", "WORKER_REQUEST": "-q short.q", "PS_REQUEST": "-q short.q"}
+    one = run().start(steps=12000, PS_NODES=1, WORKERS=2, **requests, **way)
+    wait_for(lambda: one.saved() == 12000 and one.gone(), 900, "the last step")
+    assert one.attempt() >= 2, one.log()
+    states = [(one.path / f"nodes/{number}/state").read_text().split()[3] for number in range(1, one.attempt() + 1)]
+    assert states == ["99"] * (one.attempt() - 1) + ["0"]
+    one.leaves_nothing()
+
+
+def test_array_jobs_live_through_what_happens(run, grid):
+    one = run().start(PS_NODES=1, WORKERS=3)
+    one.trains()
+    before = one.node("worker-1")
+    one.kill("worker-1")
+    wait_for(lambda: one.node("worker-1") not in ({}, before), 20, "the worker")
+    one.trains()
+    wait_for(one.saved, 20)
+    saved = one.saved()
+    one.kill("ps-0")
+    wait_for(lambda: one.attempt() == 2, 60, "the next attempt")
+    one.trains()
+    one.kill("chief")
+    wait_for(lambda: one.attempt() == 3, 60, "the next attempt")
+    one.trains()
+    assert one.step() >= saved
+    hosts = [one.host(name) for name in ("worker-0", "worker-1", "worker-2", "ps-0")]
+    host = next(host for host in hosts if host != one.host("watcher-0"))
+    grid.kill(host)
+    try:
+        wait_for(lambda: one.attempt() == 4, 120, "the attempt without that host")
+        one.trains(180)
+        assert host not in [one.host(name) for name in ("worker-0", "worker-1", "worker-2", "ps-0")]
+        chief, job = one.host("watcher-0"), one.job
+        grid.kill(chief)
+        try:
+            wait_for(lambda: one.job != job, 60, "a copy of the job")
+            wait_for(lambda: one.attempt() == 5, 120, "its attempt")
+            one.trains(180)
+            assert one.stop().returncode == 0
+        finally:
+            grid.heal(chief)
+    finally:
+        grid.heal(host)
+    one.leaves_nothing(180)
+
+
+def trace(grid) -> dict[str, object]:
+    """What is on the hosts besides Grid Engine itself."""
+    found = {}
+    for host in ("head", "node1", "node2", "node3", "node4"):
+        script = (
+            "ss -Hltn | wc -l; ipcs -s | grep -c 0x; find /tmp /dev/shm -mindepth 1 | wc -l; ps -e --no-headers | wc -l"
+        )
+        found[host] = grid.run("root", "bash", "-c", script, on=host).stdout.split()
+    return found
+
+
+def test_thirty_runs_one_after_the_other_leave_nothing(run, grid):
+    wait_for(lambda: not grid.run("ada", "qstat").stdout, 60)
+    before, memory = trace(grid), []
+    for number in range(30):
+        one = run("again").start(
+            steps=16, PS_NODES=1, WORKERS=2, **(WAYS["parallel environment"] if number % 2 else {})
+        )
+        wait_for(lambda one=one: one.saved() == 16 and one.gone(), STARTING + 30, "the end")
+        one.leaves_nothing()
+        (qmaster,) = [p for p in grid.processes("sge_qmaster") if p.name() == "sge_qmaster"]
+        memory.append(qmaster.memory_info().rss / 2**20)
+    wait_for(lambda: trace(grid) == before, 60, f"what was there before: {before}, {trace(grid)}")
+    print("qmaster, MB:", *(f"{each:.0f}" for each in memory))
+    assert memory[-1] < memory[9] + 5
