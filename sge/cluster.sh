@@ -178,7 +178,8 @@ start_nodes() {
             (deaf qrsh -inherit -nostdin -v "$(variables RUN ATTEMPT HOST GPUS THREADS JOB DEPTHFIELD)" "$host" \
                 "$house/sge/node.sh" "$role" "$index" >> "$run/logs/$role-$index.log" 2>&1) &
         else
-            (deaf "$house/sge/node.sh" "$role" "$index" 2>> "$run/logs/$role-$index.log") &
+            # the plan has the names of GPUs here, where it was made
+            (deaf env -u CUDA_VISIBLE_DEVICES "$house/sge/node.sh" "$role" "$index" 2>> "$run/logs/$role-$index.log") &
         fi
         starter[$role-$index]=$!
     done < "$here/plan.tsv"

@@ -4,8 +4,8 @@
 #
 # cluster.sh starts it, as a process, by qrsh -inherit, or as a task of an array job, which is the index then. It always
 # exits with 0: a task of a parallel environment that dies takes the whole job with it. RUN, ATTEMPT, THREADS, HOST,
-# GPUS (which of the GPUs visible here; - for none; empty for all), JOB (the chief's) and DEPTHFIELD come from the
-# environment.
+# GPUS (which of the GPUs here, - where the plan knows of none, empty where the grid chooses), JOB (the chief's) and
+# DEPTHFIELD come from the environment.
 #$ -S /bin/bash
 #$ -j y
 #$ -r n
@@ -22,15 +22,25 @@ end() {
     while kill -0 "$child" 2> /dev/null && [[ $((patience--)) -gt 0 ]]; do sleep 0.2; done
     kill -KILL "$child" 2> /dev/null
 }
+chief_is_lost() { # it may be this host that was cut off; the first of us to know acts. Times are those of the disk
+    local here=$RUN/nodes/$ATTEMPT
+    mkdir "$here/resubmitted" 2> /dev/null || return
+    if grep -q '^ended' "$here/state" || [[ -e $RUN/nodes/$((ATTEMPT + 1)) ||
+        $(($(stat -c %Y "$here/resubmitted") - $(stat -c %Y "$here/state.json"))) -lt 15 ]]; then
+        rmdir "$here/resubmitted"
+        return 1
+    fi
+}
+
 trap '' USR1 USR2 # Grid Engine's warnings reach every task; the chief heeds them
 trap end TERM INT
 exec 2>> "$RUN/logs/$role-$index.log" || exit 0
 
-if [[ -n $GPUS ]]; then # the plan counts the GPUs that the grid, or the user, lets us see
-    seen=${CUDA_VISIBLE_DEVICES-${GPUS#-}}
-    IFS=, read -ra visible <<< "$seen"
-    [[ -z ${CUDA_VISIBLE_DEVICES-} || $GPUS == - ]] || GPUS=${visible[$GPUS]:-${GPUS}}
-    export CUDA_VISIBLE_DEVICES=${GPUS#-}
+if [[ $role == ps || ( ${GPUS?} == - && -z ${CUDA_VISIBLE_DEVICES:-} ) ]]; then
+    export CUDA_VISIBLE_DEVICES=""
+elif [[ $GPUS =~ ^[0-9]+$ ]]; then # the plan counts them; their names are those that the site lets us see
+    IFS=, read -ra visible <<< "${CUDA_VISIBLE_DEVICES:-}"
+    export CUDA_VISIBLE_DEVICES=${visible[$GPUS]:-$GPUS}
 fi
 export TF_NUM_INTRAOP_THREADS=$THREADS OMP_NUM_THREADS=$THREADS
 
@@ -45,7 +55,7 @@ for ((restarts = 0; restarts <= restarts_allowed; restarts++)); do
     if [[ $status -eq 75 ]]; then
         # With the chief's host the job script is gone, and the job stays as it is until that host is back. (Rescheduled,
         # by reschedule_unknown or qmod -rj, a parallel job was seen to stay in the state Rt.) One of us submits its copy.
-        if [[ -n $JOB ]] && mkdir "$RUN/nodes/$ATTEMPT/resubmitted" 2> /dev/null; then
+        if [[ -n $JOB ]] && chief_is_lost; then
             # shellcheck source=sge/grid.sh
             . "$DEPTHFIELD/sge/grid.sh"
             if resubmit "$RUN" "$JOB"; then qdel "$JOB" >&2; fi

@@ -114,6 +114,11 @@ def test_the_host_of_a_worker_is_cut_off(run, grid):
         assert not [words for words in one.processes("-node").values() if f"{host}.grid.test" in words]
     finally:
         grid.heal(host)
+    # The host is back, and with it the memory of its tasks; the training must not mind.
+    job = ["-sync", "y", "-b", "y", "-l", f"hostname={host}.grid.test", "-o", "/dev/null", "-j", "y", "true"]
+    assert grid.run("ada", "qsub", *job, seconds=120).returncode == 0
+    one.trains()
+    assert one.attempt() == 2 and not list((one.path / "nodes").glob("origin-*")), one.log()
     assert one.stop().returncode == 0
     one.leaves_nothing(30)
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import AuthenticationError
 from pathlib import Path
 
@@ -66,8 +67,8 @@ def start():
     yield start
     for process in started:
         for one in session(process):
-            one.send_signal(signal.SIGCONT)
-            one.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
         process.wait(5)
 
 
@@ -298,35 +299,44 @@ def test_a_command_that_does_not_end_is_killed_soon_when_the_cluster_broke(attem
     assert attempt.said().count("bash does not end: killed") == 1
 
 
+def whole(attempt: Attempt) -> None:
+    attempt.node("worker 0 bert")
+    attempt.become(ps_0="starting", worker_0="starting")
+
+
+def without_worker(attempt: Attempt) -> None:
+    attempt.node("worker 0 bert").kill()
+    attempt.become(worker_0="gone")
+
+
 def test_why_a_command_failed_is_told_and_only_a_broken_cluster_is_tried_again(tmp_path, start):
-    def ends(status: int, before=lambda attempt: None, *nodes: str) -> Attempt:
-        (tmp_path / str(len(list(tmp_path.iterdir())))).mkdir()
-        attempt = Attempt(max(tmp_path.iterdir(), key=lambda path: int(path.name)), start)
+    def end(number: int, status: int, before=lambda attempt: None) -> tuple[int, str | None, str]:
+        """What became of a command that ends with `status` when something came before: its status, `lost`, a line."""
+        (tmp_path / f"{number}").mkdir()
+        attempt = Attempt(tmp_path / f"{number}", start)
         wait = f"while [ ! -e {attempt.run}/now ]; do sleep 0.1; done; exit {status}"
-        attempt.watching = attempt.watch("sh", "-c", wait)
+        watching = attempt.watch("sh", "-c", wait)
         attempt.node("ps 0 anna")
         before(attempt)
         (attempt.run / "now").touch()
-        attempt.status = attempt.watching.wait(SOON)
-        return attempt
+        lost = attempt.here / "lost"
+        status = watching.wait(SOON)
+        return status, lost.read_text() if lost.exists() else None, attempt.said().removesuffix("\n").split("\n")[-1]
 
-    def whole(attempt: Attempt) -> None:
-        attempt.node("worker 0 bert")
-        attempt.become(ps_0="starting", worker_0="starting")
-
-    def without_worker(attempt: Attempt) -> None:
-        attempt.node("worker 0 bert").kill()
-        attempt.become(worker_0="gone")
-
-    one = ends(1)
-    assert one.status == 75 and (one.here / "lost").read_text() == "bert\n"
-    assert one.said() == "watch-nodes: worker 0 on bert never came\n"
-    one = ends(1, without_worker)
-    assert one.status == 75 and (one.here / "lost").read_text() == ""
-    assert one.said().endswith("watch-nodes: worker 0 on bert has ended\n")
-    for status, before in [(1, whole), (0, without_worker), (2, without_worker), (99, without_worker), (7, whole)]:
-        one = ends(status, before)  # the command's own failure, and what it did in spite of everything
-        assert one.status == status and not (one.here / "lost").exists()
+    away = "watch-nodes: worker 0 on bert has ended, it has 45 s to come back"
+    ends = {
+        (1,): (75, "bert\n", "watch-nodes: worker 0 on bert never came"),
+        (1, without_worker): (75, "", "watch-nodes: worker 0 on bert has ended"),
+        # The command's own failure, and what it did in spite of everything.
+        (1, whole): (1, None, ""),
+        (7, whole): (7, None, ""),
+        (0, without_worker): (0, None, away),
+        (2, without_worker): (2, None, away),
+        (99, without_worker): (99, None, away),
+    }
+    with ThreadPoolExecutor() as pool:
+        found = [pool.submit(end, number, *how) for number, how in enumerate(ends)]
+    assert [one.result() for one in found] == list(ends.values())
 
 
 def test_a_node_that_was_given_up_ends_the_command(attempt):
@@ -342,10 +352,11 @@ def test_news_that_come_while_the_state_is_written_do_no_harm(attempt):
     who = {"role": "worker", "index": 0, "host": "bert", "pid": 1}
     connection = lifeline.join("127.0.0.1", attempt.watcher().port, attempt.token, who)
     began, count = attempt.told()["time"], 0
-    while attempt.told()["time"] - began < 5:  # each of the news is of another kind, and is not waited for
-        connection.send_bytes(json.dumps({f"{count + number}": 0 for number in range(200)}).encode())
-        count += 200
-        if connection.poll(0):
+    while attempt.told()["time"] - began < 2.5:  # each of the news is of another kind, and is not waited for
+        for _ in range(100):
+            connection.send_bytes(json.dumps({f"{count}": 0}).encode())
+            count += 1
+        while connection.poll(0):
             connection.recv_bytes()
         assert watching.poll() is None, attempt.log.read_text()
     watching.terminate()
@@ -372,6 +383,12 @@ def framed(message: bytes) -> bytes:
     return struct.pack("!i", len(message)) + message
 
 
+def parted(sent: bytes) -> tuple[bytes, bytes]:
+    """The first message, and what came after it."""
+    end = 4 + struct.unpack("!i", sent[:4])[0]
+    return sent[4:end], sent[end:]
+
+
 def test_strangers_never_join_disturb_nobody_and_learn_nothing(attempt, tmp_path):
     watching = attempt.watch()
     there = ("127.0.0.1", attempt.watcher().port)
@@ -387,9 +404,11 @@ def test_strangers_never_join_disturb_nobody_and_learn_nothing(attempt, tmp_path
         with socket.create_connection(there) as stranger:
             stranger.sendall(bytes_sent)
             stranger.shutdown(socket.SHUT_WR)
-            challenge = received(stranger)
-            # 20 random bytes, and that they were not answered well
-            assert re.fullmatch(rb"\0\0\0\x1f#CHALLENGE#.{20}(\0\0\0\x09#FAILURE#)?", challenge, re.DOTALL), challenge
+            # A few random bytes, and that they were not answered well.
+            challenge, refusal = parted(received(stranger))
+            assert challenge.startswith(b"#CHALLENGE#") and len(challenge) < 70
+            assert attempt.token.encode() not in challenge
+            assert refusal in (b"", framed(b"#FAILURE#"))
     other = announcements.token(tmp_path / "another run")
     for role, index in (("ps", 0), ("worker", 0), ("worker", 7)):
         who = {"role": role, "index": index, "host": "evil", "pid": 1}
@@ -403,7 +422,7 @@ def test_strangers_never_join_disturb_nobody_and_learn_nothing(attempt, tmp_path
     nodes = [attempt.node("ps 0 anna"), attempt.node("worker 0 bert")]
     attempt.become(ps_0="starting", worker_0="starting")
     assert psutil.Process(watching.pid).memory_info().rss < memory + 50 * 2**20
-    assert len(received(silent, 30)) == 35 and 15 < time.monotonic() - connected < 30  # it has waited long enough
+    assert parted(received(silent, 30))[1] == b"" and 15 < time.monotonic() - connected < 30  # waited for long enough
     silent.close()
     assert watching.poll() is None and attempt.said() == "" and "Traceback" not in attempt.log.read_text()
     assert attempt.states() == {"ps 0": "starting", "worker 0": "starting"} and all(n.poll() is None for n in nodes)
@@ -488,7 +507,7 @@ PRETENDERS = {
 
 
 @pytest.mark.parametrize("how", PRETENDERS)
-def test_a_node_joins_nobody_who_does_not_know_the_token(attempt, tmp_path, how):
+def test_a_node_joins_nobody_who_does_not_know_the_token(attempt, tmp_path, monkeypatch, how):
     """worker-node itself, which must not even import TensorFlow for somebody like that."""
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "tensorflow.py").write_text("import pathlib; pathlib.Path(__file__).with_name('seen').touch()")
@@ -500,13 +519,36 @@ def test_a_node_joins_nobody_who_does_not_know_the_token(attempt, tmp_path, how)
         announcements.announce(attempt.here, announcements.WATCHER, 0, told)
     words = ["worker-node", "--run", attempt.run, "--index", 0, "--host", "bert", "--watched"]
     began = time.monotonic()
-    done = run(*words, env=os.environ | {"PYTHONPATH": str(tmp_path / "fake")})
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"), prepend=os.pathsep)
+    done = run(*words)
     assert done.stderr == "worker-node: worker 0 ended: nobody watches this attempt\n"
     assert done.returncode == 0 and time.monotonic() - began < SOON
     assert not (tmp_path / "fake" / "seen").exists() and not list(attempt.here.glob("worker*"))
     assert pretender.reached == (how not in ("another's token", "nobody"))
     assert attempt.token.encode() not in pretender.bytes and bytes.fromhex(attempt.token) not in pretender.bytes
     assert b"bert" not in pretender.bytes and b"worker" not in pretender.bytes
+
+
+def test_nodes_that_came_to_a_stranger_cannot_be_made_to_answer_each_other():
+    """What one node asks, another could answer: it has the token too."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger, ThreadPoolExecutor() as nodes:
+        who = {"role": "worker", "index": 0, "host": "bert", "pid": 1}
+        joining = [nodes.submit(lifeline.join, *stranger.getsockname(), "a token", who) for _ in range(2)]
+        (one, _), (other, _) = stranger.accept(), stranger.accept()
+        one.sendall(CHALLENGE)
+        one.recv(4096)
+        one.sendall(WELCOME)
+        asked = one.recv(4096)
+        assert asked[4:].startswith(b"#CHALLENGE#")
+        other.sendall(asked)
+        one.sendall(other.recv(4096))
+        assert one.recv(4096) == framed(b"#FAILURE#")
+        other.sendall(framed(b"#FAILURE#"))
+        for node in joining:
+            with pytest.raises(AuthenticationError):
+                node.result(SOON)
+        one.close()
+        other.close()
 
 
 # --------------------------------------------------------------------------------- a watcher that ends, one suspended

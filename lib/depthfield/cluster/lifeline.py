@@ -17,6 +17,8 @@ HELLO_SECONDS = 20  # for a connection to show that it has the run's token
 ASK_SECONDS = 5  # between two questions for memory and load
 LONGEST = 4096  # bytes of one message
 
+NODE, WATCHER = b"node ", b"watcher "  # each answers in its own name, so that no node can be made to answer another
+
 ENDED = (EOFError, ConnectionResetError, BrokenPipeError)  # the other's process, not its host
 REFUSED = (OSError, EOFError, ValueError, AuthenticationError, AssertionError)  # the last: Python 3.11, no challenge
 
@@ -34,8 +36,8 @@ def join(host: str, port: int, token: str, who: dict) -> Connection:
     reached = socket.create_connection((host, port), timeout=HELLO_SECONDS)
     reached.settimeout(None)
     connection = _connection(reached)
-    answer_challenge(connection, token.encode())
-    deliver_challenge(connection, token.encode())
+    answer_challenge(connection, NODE + token.encode())
+    deliver_challenge(connection, WATCHER + token.encode())
     connection.send_bytes(json.dumps(who).encode())
     _wait(connection, 0)
     return connection
@@ -56,8 +58,8 @@ def answer(connection: Connection, tell: Callable[[], dict]) -> bool:
 def accept(reached: socket.socket, token: str) -> tuple[Connection, dict]:
     """The watcher's end: whoever connected, and who it says it is. Raises one of REFUSED for a stranger."""
     connection = _connection(reached)
-    deliver_challenge(connection, token.encode())
-    answer_challenge(connection, token.encode())
+    deliver_challenge(connection, NODE + token.encode())
+    answer_challenge(connection, WATCHER + token.encode())
     who = json.loads(connection.recv_bytes(LONGEST))
     _wait(connection, 0)
     return connection, who
