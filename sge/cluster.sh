@@ -234,6 +234,7 @@ at_exit() { # whatever ended this script: nothing of it lives on
     end_nodes
     ! alive "$watcher" || kill -KILL "$watcher"
     rm -f "$run/nodes/hosts-$job" "${here:-$run}/cluster"
+    [[ -z ${here:-} ]] || grep -q '^ended' "$here/state" 2> /dev/null || echo "ended with status $status" > "$here/state"
     exit "$status"
 }
 trap at_exit EXIT

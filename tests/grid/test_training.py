@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from .runs import PROJECT, STARTING, Run, wait_for
+from .runs import NO_END, PROJECT, SMALL, STARTING, Run, wait_for
 
 WAYS = {"parallel environment": {"PE": "orte"}, "array jobs": {}}
 
@@ -24,6 +24,30 @@ def test_trains_to_the_end(run, way):
     assert one.saved() == 200 and one.state().startswith("ended with status 0"), one.log()
     assert one.status()["state"].startswith("ended") and one.attempt() == 1
     one.leaves_nothing()
+
+
+def test_the_script_by_qsub_and_by_make(run, grid, data):
+    one, two = run("direct"), run("made")
+    small = [word for setting in SMALL for word in ("--set", setting)]
+    given = {"DATA_DIR": str(data), "RUN_DIR": str(one.path.parent), "STEPS": "16"}
+    words = [*(f"{name}={value}" for name, value in given.items()), "RUNID=direct", *small]
+    script = PROJECT / "sge/cluster.sh"
+    done = grid.run("ada", "qsub", "-v", f"DEPTHFIELD={PROJECT}", "-pe", "orte", "4", script, *words)
+    assert done.returncode == 0, done.stderr
+    wait_for(lambda: one.saved() == 16 and one.gone(), STARTING, "the end")
+    roles = [line.split("\t")[0] for line in (one.path / "nodes/1/plan.tsv").read_text().splitlines()]
+    assert roles == ["chief", "ps", "ps", "worker"]  # a third of the nodes besides the chief are workers
+    one.leaves_nothing()
+
+    make = ["make", "--no-print-directory", "-C", PROJECT]
+    settings = given | {"STEPS": str(NO_END), "RUNID": "made", "PE": "orte", "WORKERS": "2"}
+    done = grid.run("ada", *make, "distributed", **settings)
+    assert done.returncode == 0 and f"run {two.path}: job " in done.stderr, done.stderr
+    two.trains()
+    assert "training step" in grid.run("ada", *make, "status", **settings).stdout
+    assert grid.run("ada", *make, "stop", seconds=120, **settings).returncode == 0
+    assert two.saved() > 0
+    two.leaves_nothing()
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

@@ -405,7 +405,7 @@ def test_cluster_sh_starts_its_nodes_restarts_a_crashed_worker_and_ends_all_on_s
     script.terminate()
     assert script.wait(10) == 99
     assert not [pid for pid in (*nodes, again.pid) if psutil.pid_exists(pid)]
-    left = ["cluster.json", "from", "job", "plan.tsv", "state", "state.json"]
+    left = ["cluster.json", "from", "job", "origin", "plan.tsv", "state", "state.json"]
     assert sorted(path.name for path in folder.iterdir()) == left and "attempt 3" in log.read_text()
 
 

@@ -309,20 +309,26 @@ def without_worker(attempt: Attempt) -> None:
     attempt.become(worker_0="gone")
 
 
+def without_ps(attempt: Attempt) -> None:
+    attempt.ps.kill()
+    wait_for(lambda: "ps 0 on anna has ended" in attempt.said(), SOON)
+
+
 def test_why_a_command_failed_is_told_and_only_a_broken_cluster_is_tried_again(tmp_path, start):
     def end(number: int, status: int, before=lambda attempt: None) -> tuple[int, str | None, str]:
         """What became of a command that ends with `status` when something came before: its status, `lost`, a line."""
         (tmp_path / f"{number}").mkdir()
         attempt = Attempt(tmp_path / f"{number}", start)
-        wait = f"while [ ! -e {attempt.run}/now ]; do sleep 0.1; done; exit {status}"
+        wait = f"trap : TERM; while [ ! -e {attempt.run}/now ]; do sleep 0.1; done; exit {status}"
         watching = attempt.watch("sh", "-c", wait)
-        attempt.node("ps 0 anna")
+        attempt.ps = attempt.node("ps 0 anna")
         before(attempt)
         (attempt.run / "now").touch()
         lost = attempt.here / "lost"
         status = watching.wait(SOON)
         return status, lost.read_text() if lost.exists() else None, attempt.said().removesuffix("\n").split("\n")[-1]
 
+    broke = "watch-nodes: ps 0 on anna has ended: ending this attempt"
     away = "watch-nodes: worker 0 on bert has ended, it has 45 s to come back"
     ends = {
         (1,): (75, "bert\n", "watch-nodes: worker 0 on bert never came"),
@@ -333,6 +339,10 @@ def test_why_a_command_failed_is_told_and_only_a_broken_cluster_is_tried_again(t
         (0, without_worker): (0, None, away),
         (2, without_worker): (2, None, away),
         (99, without_worker): (99, None, away),
+        # Asked to end, it was just done; what else it says of a broken cluster is no news.
+        (0, without_ps): (0, None, broke),
+        (2, without_ps): (2, None, broke),
+        (99, without_ps): (75, "bert\n", broke),
     }
     with ThreadPoolExecutor() as pool:
         found = [pool.submit(end, number, *how) for number, how in enumerate(ends)]
@@ -573,9 +583,9 @@ def test_who_is_suspended_goes_on_where_it_was(attempt):
         attempt.serves(name)
     attempt.become(ps_0="serving", worker_0="serving")
 
-    def suspend(process: subprocess.Popen) -> float:
+    def suspend(process: subprocess.Popen, seconds: float) -> float:
         process.send_signal(signal.SIGSTOP)
-        time.sleep(3)
+        time.sleep(seconds)
         process.send_signal(signal.SIGCONT)
         return time.time()
 
@@ -583,8 +593,8 @@ def test_who_is_suspended_goes_on_where_it_was(attempt):
         wait_for(lambda: all(node["told"] > since for node in attempt.nodes().values()), SOON)
         assert set(attempt.states().values()) == {"serving"}
 
-    goes_on(suspend(watching))
-    goes_on(suspend(nodes["ps 0 anna"]))
+    goes_on(suspend(watching, 3))
+    goes_on(suspend(nodes["ps 0 anna"], 7))  # longer than from one question to the next
     assert all(node.poll() is None for node in nodes.values()) and not attempt.got() and attempt.said() == ""
     watching.terminate()
     assert watching.wait(SOON) == 5
@@ -749,7 +759,7 @@ def test_cluster_status_tells_ages_and_sizes_as_one_object(told):
 def test_what_is_half_written_or_damaged_is_left_out(told):
     told.recipe().attempt("waiting for nodes", *SERVING)
     # The last line is being written; another was never finished, and went on as the next attempt's first.
-    told.step(11, more='{"step": 12, "ki').step(13).step(14, more='7}\n{"step": 15, "kind": "training"')
+    told.step(11, more='{"step": 12, "ki').step(13).step(14, more='7}\n7\n{"step": 15, "kind": "training"')
     assert told.status()["step"] == 14
     (told.run / "metrics.jsonl").write_text('{"step": 1')
     assert told.status()["step"] is None
@@ -759,7 +769,9 @@ def test_what_is_half_written_or_damaged_is_left_out(told):
         assert told.state() == "starting to train", damaged
         assert told.status()["nodes"] == [] and told.status()["heard"] is None
     (told.run / "recipe.toml").write_text("steps = ")
-    assert told.status()["steps"] is None
+    (told.run / "checkpoints").mkdir()
+    (told.run / "checkpoints/.00000013.npz").touch()
+    assert told.status()["steps"] is told.status()["checkpoint"] is None
 
 
 def test_cluster_status_of_an_attempt_that_cluster_sh_did_not_begin(attempt):

@@ -148,12 +148,12 @@ def _last_lines(path: Path) -> list[dict]:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 2**14))
-            tail = file.read().splitlines(keepends=True)
+            tail = file.read().splitlines()
     except FileNotFoundError:
         return []
     found = []
     for line in tail:
-        if line.startswith(b"{") and line.endswith(b"\n"):
+        if line.startswith(b"{"):
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
     return found
