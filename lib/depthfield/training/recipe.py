@@ -91,7 +91,7 @@ def load(name: str, changes: list[str] = ()) -> Recipe:
     except FileNotFoundError:
         raise UsageError(f"no recipe {name!r}; there are {', '.join(names())}, or name a .toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Failure(f"{path}: not a recipe: {error}") from None
+        raise UsageError(f"{path}: not a recipe: {error}") from None
     return make(values | dict(parse_change(change) for change in changes), str(path))
 
 
