@@ -109,9 +109,13 @@ class Run:
 
     def leaves_nothing(self, seconds: float = 15) -> None:
         """No process on any host, no half-written file, no slot taken, within `seconds`."""
-        wait_for(lambda: not self.processes() and self.gone(), seconds, "the end of its processes")
+
+        def gone() -> bool:
+            jobs = self.grid.run(self.user, "qstat", "-r", "-u", self.user).stdout
+            return not self.processes() and f"-{self.name}\n" not in jobs
+
+        wait_for(gone, seconds, "the end of its processes and jobs")
         assert not list(self.path.rglob(".*")), "half-written"
-        assert self.name not in self.grid.run(self.user, "qstat", "-r", "-u", "*").stdout
 
     def status(self) -> dict:
         done = self.grid.run(self.user, PROJECT / "bin/cluster-status", "--json", "--run", self.path)
