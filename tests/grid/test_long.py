@@ -103,10 +103,9 @@ def test_array_jobs_live_through_what_happens(run, grid):
 def trace(grid) -> dict[str, object]:
     """What is on the hosts besides Grid Engine itself."""
     found = {}
+    files = f"find /tmp /dev/shm -mindepth 1 -path {grid.folder} -prune -o -path {PROJECT} -prune -o -print"
     for host in ("head", "node1", "node2", "node3", "node4"):
-        script = (
-            "ss -Hltn | wc -l; ipcs -s | grep -c 0x; find /tmp /dev/shm -mindepth 1 | wc -l; ps -e --no-headers | wc -l"
-        )
+        script = f"ss -Hltn | wc -l; ipcs -s | grep -c 0x; {files} | wc -l; ps -e --no-headers | wc -l"
         found[host] = grid.run("root", "bash", "-c", script, on=host).stdout.split()
     return found
 
