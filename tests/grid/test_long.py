@@ -55,8 +55,8 @@ def test_scores_are_those_of_one_machine(run, grid, tmp_path):
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_a_queue_with_a_limit(run, way):
     requests = {"REQUEST": "-q short.q", "WORKER_REQUEST": "-q short.q", "PS_REQUEST": "-q short.q"}
-    one = run().start(steps=12000, PS_NODES=1, WORKERS=2, **requests, **way)
-    wait_for(lambda: one.saved() == 12000 and one.gone(), 900, "the last step")
+    one = run().start(steps=20000, PS_NODES=1, WORKERS=2, **requests, **way)
+    wait_for(lambda: one.saved() == 20000 and one.gone(), 900, "the last step")
     assert one.attempt() >= 2, one.log()
     states = [(one.path / f"nodes/{number}/state").read_text().split()[3] for number in range(1, one.attempt() + 1)]
     assert states == ["99"] * (one.attempt() - 1) + ["0"]
