@@ -46,6 +46,7 @@ STEPS=${STEPS:-}                                # the recipe's own, unless they 
 BATCHSIZE=${BATCHSIZE:-}
 CKPT_FREQ=${CKPT_FREQ:-}                        # seconds between checkpoints
 SUM_FREQ=${SUM_FREQ:-}                          # and between lines of metrics
+GRID=${GRID:-}                                  # no: leave Grid Engine alone
 if [[ ${1:-} == --wait ]]; then
     WAIT=${2:-}
     shift 2 || { echo "cluster.sh: --wait takes seconds" >&2; exit 2; }
@@ -82,7 +83,7 @@ if [[ -n $job && -n ${PE_HOSTFILE:-} ]]; then
     way=pe
 elif [[ -n $job ]]; then
     way=array
-elif [[ ${GRID:-} == no ]] || ! there_is_a_grid; then
+elif [[ $GRID == no ]] || ! there_is_a_grid; then
     way=local job=$(hostname)-$$-$(date +%s)
 else
     submit "$@"
@@ -200,15 +201,14 @@ living() { # prints the ids of those who hold nodes
 }
 
 end_nodes() { # the watcher is gone: they end by themselves; here is who does not
-    local signal id patience
-    for signal in none TERM KILL; do # 10, 5 and 5 seconds
-        for id in $(living); do
-            [[ $signal == none ]] || kill -s "$signal" "$id" 2> /dev/null
-        done
-        for ((patience = $([[ $signal == none ]] && echo 50 || echo 25); patience > 0; patience--)); do
+    local signal patience=50 id
+    for signal in 0 TERM KILL; do # 0 only looks; 10, 5 and 5 seconds
+        for id in $(living); do kill -s "$signal" "$id" 2> /dev/null || true; done
+        for ((; patience > 0; patience--)); do
             [[ -n $(living) ]] || break 2
             pause
         done
+        patience=25
     done
     starter=()
     [[ $way != array ]] || end_submitted
@@ -259,15 +259,15 @@ state() { # what cluster-status shows
 # ---- training: gather-spec tells train-depth the cluster, watch-nodes ends it when the cluster breaks
 
 train() {
-    local left=$WAIT settings=() status=0
+    local left=$WAIT settings=() status=0 set
     if [[ -n $leave ]]; then
         settings+=(--timeout $((leave - SECONDS)))
         [[ $left -le $((leave - SECONDS)) ]] || left=$((leave - SECONDS))
     fi
-    [[ -z ${STEPS:-} ]] || settings+=(--steps "$STEPS")
-    [[ -z ${BATCHSIZE:-} ]] || settings+=(--set "batch_size=$BATCHSIZE")
-    [[ -z ${CKPT_FREQ:-} ]] || settings+=(--set "checkpoint_seconds=$CKPT_FREQ")
-    [[ -z ${SUM_FREQ:-} ]] || settings+=(--set "summary_seconds=$SUM_FREQ")
+    [[ -z $STEPS ]] || settings+=(--steps "$STEPS")
+    for set in "batch_size=$BATCHSIZE" "checkpoint_seconds=$CKPT_FREQ" "summary_seconds=$SUM_FREQ"; do
+        [[ $set == *= ]] || settings+=(--set "$set")
+    done
     rm -f "$here/cluster"
     mkfifo "$here/cluster"
     (deaf env CUDA_VISIBLE_DEVICES="" "$bin/watch-nodes" --run "$run" --attempt "$attempt" --host "$me" \
@@ -312,12 +312,11 @@ while true; do
     fi
     [[ -z $asked_to_stop ]] || exit $((status == 99 || status == 0 ? status : asked_to_stop))
     case $status in
-        0 | 2) exit "$status" ;;
+        0 | 1 | 2) exit "$status" ;; # done, or train-depth said why not: another attempt would say the same
         99) # the clock
             say "time is over, everything is saved"
             begin_again
             ;;
-        1) exit 1 ;;                        # train-depth said why; another attempt would say the same
         75) without_lost "$lost" ;; # the cluster broke
         *) say "train-depth ended with status $status" ;; # it was killed
     esac

@@ -5,9 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-PROJECT = Path(__file__).resolve().parents[1]
-SMALL = ["--set", "widths=[8,16,16,16]", "--set", "features=8", "--set", "dense=[8]"]
+from shell import PROJECT, SMALL, options, records
 
 
 def run(name: str, *arguments: object, cwd: Path, stdin: str | None = None, seconds: float = 120, **environment: str):
@@ -23,12 +21,7 @@ def run(name: str, *arguments: object, cwd: Path, stdin: str | None = None, seco
 def prepared(tmp_path_factory) -> Path:
     """A DATA_DIR with small rooms brought all the way to records, by one pipe."""
     data = tmp_path_factory.mktemp("data")
-    pipe = "fetch-dataset rooms --count 12,4 --size 72x96 | make-patches --superpixels grid:12 | to-tfrecord --shards 3"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", pipe], cwd=data, capture_output=True, text=True, timeout=120,
-        env=os.environ | {"DATA_DIR": str(data), "PATH": f"{PROJECT / 'bin'}:{os.environ['PATH']}"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = records(data, count="12,4", size="72x96", superpixels="grid:12")
     assert done.stdout.split() == [
         str(data / f"rooms/records/{split}-{index:05d}-of-00003.tfrecord")
         for split in ("train", "test") for index in range(3)
@@ -41,6 +34,7 @@ def trained(prepared, tmp_path_factory) -> Path:
     """A run trained for a few steps in one process."""
     folder = tmp_path_factory.mktemp("runs") / "first"
     shards = sorted((prepared / "rooms/records").glob("train-*"))
-    done = run("train-depth", "--recipe", "small", "--run", folder, "--steps", 16, *SMALL, *shards, cwd=prepared)
+    words = ["--recipe", "small", "--run", folder, "--steps", 16, *options(SMALL), *shards]
+    done = run("train-depth", *words, cwd=prepared)
     assert done.returncode == 0, done.stderr
     return folder

@@ -1,7 +1,6 @@
 """make bench-grid: how fast starting, ending and noticing are on the sandbox, beside their bars."""
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -11,23 +10,17 @@ import time
 from pathlib import Path
 
 from grid_formats import large
+from shell import PROJECT, records, wait_for
 
 from depthfield.cluster import announcements
 from depthfield.cluster.announcements import Announcement
 
 from .conftest import Grid, held
-from .runs import PROJECT, Run, wait_for
+from .runs import Run
 
 TIMES = 3
 IMPORT = [sys.executable, "-c", "import tensorflow"]
 CUT = {"PE": "orte", "PS_NODES": 1, "WORKERS": 3, "SLOTS_PER_NODE": 1}
-
-
-def prepare(data: Path) -> None:
-    """Records of small rooms, for whoever comes."""
-    pipe = "fetch-dataset rooms --count 24,6 --size 72x96 | make-patches --superpixels grid:12 | to-tfrecord --shards 3"
-    environment = os.environ | {"DATA_DIR": str(data), "PATH": f"{PROJECT / 'bin'}:{os.environ['PATH']}"}
-    subprocess.run(["bash", "-euc", f"{pipe} > /dev/null; chmod -R a+rX {data}"], env=environment, check=True)
 
 
 def imports(processes: int) -> float:
@@ -123,7 +116,9 @@ def main() -> int:
             ["split-resources, 10,000 hosts, s", statistics.median(planned), 1],
             ["Grid Engine with 4 nodes boots, s", grid.seconds, 15],
         ]
-        prepare(grid.folder / "shared/data")
+        data = grid.folder / "shared/data"
+        data.mkdir()
+        records(data, count="24,6", size="72x96", superpixels="grid:12")
         for name, way in (("parallel environment", {"PE": "orte"}), ("array jobs", {})):
             starts, ends = zip(*(whole_run(grid, way) for _ in range(TIMES)), strict=True)
             rows.append([f"job's start to first step, 6 nodes, {name}, s", statistics.median(starts), together + 5])

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+from shell import wait_for
 
-from .runs import Run, wait_for
+from .runs import Run
 
 SANDBOX = Path(__file__).with_name("sandbox")
 NODES = 4
@@ -132,7 +133,6 @@ def data(grid, prepared):
     """The records of small rooms on the shared disk."""
     target = grid.folder / "shared/data"
     shutil.copytree(prepared, target)
-    subprocess.run(["chmod", "-R", "a+rX", target], check=True)
     return target
 
 

@@ -3,31 +3,19 @@
 import contextlib
 import json
 import subprocess
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from shell import PROJECT, SMALL, options, wait_for
 
 if TYPE_CHECKING:
     from .conftest import Grid
 
-PROJECT = Path(__file__).resolve().parents[2]
-SMALL = ["widths=[8,16,16,16]", "features=8", "dense=[8]", "summary_seconds=0", "checkpoint_seconds=3"]
+WAYS = {"parallel environment": {"PE": "orte"}, "array jobs": {}}
+SETTINGS = [*SMALL, "summary_seconds=0", "checkpoint_seconds=3"]
 NO_END = 10**6  # steps that nobody has time for
 STARTING = 90  # seconds until the first step, at most: two cores import TensorFlow for all nodes
-
-
-def wait_for(what: Callable, seconds: float, why: str = ""):
-    """What `what()` is as soon as it is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.1)
-    pytest.fail(f"{why or 'what the test waits for'} did not come within {seconds} s")
 
 
 class Run:
@@ -37,12 +25,11 @@ class Run:
 
     def submit(self, *arguments: str, steps: int = NO_END, **settings: object) -> subprocess.CompletedProcess:
         """`sge/cluster.sh` on the head, as `make distributed` calls it, with a small network."""
-        words = [word for setting in SMALL for word in ("--set", setting)]
         given = {"DATA_DIR": self.grid.folder / "shared/data", "RUNID": self.name, "STEPS": steps}
         given |= {name: value for name, value in settings.items() if value != ""}
-        return self.grid.run(
-            self.user, PROJECT / "sge/cluster.sh", *arguments, *words, **{name: str(v) for name, v in given.items()}
-        )
+        script = PROJECT / "sge/cluster.sh"
+        given = {name: str(value) for name, value in given.items()}
+        return self.grid.run(self.user, script, *arguments, *options(SETTINGS), **given)
 
     def start(self, *arguments: str, **settings: object) -> "Run":
         done = self.submit(*arguments, **settings)

@@ -4,11 +4,11 @@ import json
 import subprocess
 
 import pytest
+from shell import PROJECT, records, wait_for
 
-from .runs import PROJECT, STARTING, wait_for
+from .runs import STARTING, WAYS
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
-WAYS = {"parallel environment": {"PE": "orte"}, "array jobs": {}}
 
 
 def rel(run_folder, data) -> float:
@@ -22,14 +22,7 @@ def rel(run_folder, data) -> float:
 
 def test_scores_are_those_of_one_machine(run, grid, tmp_path):
     data, steps = tmp_path, 1200
-    pipe = (
-        "fetch-dataset rooms --count 60,30 --size 120x160 | make-patches --superpixels grid:16 | to-tfrecord --shards 3"
-    )
-    made = subprocess.run(
-        ["bash", "-euc", f"PATH={PROJECT}/bin:$PATH DATA_DIR={data}; export DATA_DIR; {pipe}; chmod -R a+rX {data}"],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr
+    records(data, count="60,30", size="120x160", superpixels="grid:16")
     shared = grid.folder / "shared/more"
     subprocess.run(["cp", "-r", data, shared], check=True)
     alone = []

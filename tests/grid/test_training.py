@@ -3,10 +3,9 @@
 import re
 
 import pytest
+from shell import PROJECT, options, wait_for
 
-from .runs import NO_END, PROJECT, SMALL, STARTING, Run, wait_for
-
-WAYS = {"parallel environment": {"PE": "orte"}, "array jobs": {}}
+from .runs import NO_END, SETTINGS, STARTING, WAYS, Run
 
 
 @pytest.mark.parametrize("way", [{"PE": "orte"}, {"PE": "tf"}, {}], ids=["orte", "tf", "array"])
@@ -28,9 +27,8 @@ def test_trains_to_the_end(run, way):
 
 def test_the_script_by_qsub_and_by_make(run, grid, data):
     one, two = run("direct"), run("made")
-    small = [word for setting in SMALL for word in ("--set", setting)]
     given = {"DATA_DIR": str(data), "RUN_DIR": str(one.path.parent), "STEPS": "16"}
-    words = [*(f"{name}={value}" for name, value in given.items()), "RUNID=direct", *small]
+    words = [*(f"{name}={value}" for name, value in given.items()), "RUNID=direct", *options(SETTINGS)]
     script = PROJECT / "sge/cluster.sh"
     done = grid.run("ada", "qsub", "-v", f"DEPTHFIELD={PROJECT}", "-pe", "orte", "4", script, *words)
     assert done.returncode == 0, done.stderr

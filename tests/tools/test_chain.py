@@ -5,25 +5,18 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 
 import numpy as np
 import pytest
-from conftest import PROJECT, SMALL, run
+from conftest import run
 from PIL import Image
+from shell import PROJECT, SMALL, options, wait_for
 
-TRAIN = ("--recipe", "small", *SMALL)
+TRAIN = ("--recipe", "small", *options(SMALL))
 
 
 def shards(data, split):
     return sorted((data / "rooms/records").glob(f"{split}-*"))
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 # ---- make-patches and to-tfrecord

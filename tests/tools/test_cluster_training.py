@@ -4,11 +4,10 @@ import json
 import os
 import signal
 import subprocess
-import time
 
 import psutil
 import pytest
-from conftest import PROJECT, SMALL
+from shell import PROJECT, SMALL, options, wait_for
 
 
 def nodes_of(run) -> list[psutil.Process]:
@@ -25,13 +24,6 @@ def lines(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_for(condition, seconds):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
-
-
 @pytest.fixture
 def cluster(prepared, tmp_path):
     """Starts sge/cluster.sh with given settings; ends it and its nodes by their ids whatever happens."""
@@ -42,9 +34,8 @@ def cluster(prepared, tmp_path):
             os.environ | {"DATA_DIR": str(prepared), "RUN_DIR": str(tmp_path), "RUNID": "run", "GRID": "no"} | settings
         )
         with (tmp_path / "log").open("w") as log:
-            process = subprocess.Popen(
-                [PROJECT / "sge/cluster.sh", *SMALL, *arguments], env=environment, stdout=log, stderr=log, cwd=tmp_path
-            )
+            command = [PROJECT / "sge/cluster.sh", *options(SMALL), *arguments]
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path)
         started.append(process)
         return process
 

@@ -23,11 +23,12 @@ import numpy as np
 import pytest
 import scipy.io
 from PIL import Image
+from shell import PROJECT, wait_for
 
 from depthfield import tool
 from depthfield.samples import catalogue, fetch, make3d, nyu
 
-COMMAND = Path(__file__).resolve().parents[2] / "bin" / "fetch-dataset"
+COMMAND = PROJECT / "bin/fetch-dataset"
 PATIENCE = 20  # seconds any of this may take
 
 
@@ -598,7 +599,7 @@ def test_a_signal_leaves_only_what_can_be_gone_on_with(lab, server, number, stat
     part = lab.home / "downloads/toy.mat.part"
     with lab.start("toy") as process:
         assert server.stalled.wait(PATIENCE)
-        wait_for(lambda: part.exists() and part.stat().st_size == 150_000)
+        wait_for(lambda: part.exists() and part.stat().st_size == 150_000, PATIENCE)
         process.send_signal(number)
         assert process.wait(PATIENCE) == status
         assert "Traceback" not in process.stderr.read()
@@ -607,13 +608,6 @@ def test_a_signal_leaves_only_what_can_be_gone_on_with(lab, server, number, stat
     assert lab.fetch("toy").returncode == 0
     assert server.asked[-1] == ("/toy.mat", "bytes=150000-")
     assert (lab.home / "raw/toy.mat").read_bytes() == lab.body
-
-
-def wait_for(condition):
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 # --- rooms --------------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_cluster_commands import BIN, HOUSE, failed, run, stand_in, wait_for
+from shell import PROJECT, wait_for
+from test_cluster_commands import BIN, failed, run, stand_in
 
 from depthfield.cluster import announcements, lifeline
 
@@ -797,7 +798,7 @@ echo "ended with status $status after 3 s" > run/nodes/1/state
 
 
 def stop(*arguments, cwd: Path, **options) -> subprocess.CompletedProcess:
-    words = [HOUSE / "sge/stop.sh", *map(str, arguments)]
+    words = [PROJECT / "sge/stop.sh", *map(str, arguments)]
     return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=60, **options)
 
 

@@ -1,0 +1,39 @@
+"""What tests and benchmarks of commands share: where the project is, small records made by one pipe, waiting."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+SMALL = ["widths=[8,16,16,16]", "features=8", "dense=[8]"]  # settings of a network that is quick to train
+
+
+def options(settings: list[str]) -> list[str]:
+    """The settings as arguments of train-depth and cluster.sh."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def records(data: Path, count: str, size: str, superpixels: str) -> subprocess.CompletedProcess:
+    """Bring rooms all the way to three shards a split in the DATA_DIR `data`, readable for everybody."""
+    pipe = f"fetch-dataset rooms --count {count} --size {size} | make-patches --superpixels {superpixels}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{pipe} | to-tfrecord --shards 3; chmod -R a+rX ."],
+        cwd=data, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"DATA_DIR": str(data), "PATH": f"{PROJECT / 'bin'}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def wait_for(what: Callable, seconds: float = 90, why: str = "what the test waits for"):
+    """What `what()` is as soon as it is true. Two busy cores import TensorFlow slowly."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.05)
+    pytest.fail(f"{why} did not come within {seconds} s")
