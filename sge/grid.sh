@@ -113,7 +113,7 @@ plan_pe() { # fewer nodes where hosts were lost
 
 # ---- nodes as array jobs
 
-submitted=() without=""
+submitted=()
 
 plan_array() { # the grid chooses the hosts
     local role index
@@ -132,7 +132,7 @@ submit_nodes() {
         if [[ $role == ps ]]; then count=$PS_NODES request=$PS_REQUEST; else count=$WORKERS request=$WORKER_REQUEST; fi
         # shellcheck disable=SC2086 # a list of arguments
         told=$(qsub -terse -w e -N "$role-$RUNID" -o /dev/null -t "1-$count" -v "$list" "${slots[@]}" $request \
-            ${without:+-l "h=!($without)"} "$house/sge/node.sh" "$role" 2>&1) ||
+            ${gone:+-l "h=!($(IFS='|'; echo "${gone[*]}"))"} "$house/sge/node.sh" "$role" 2>&1) ||
             fail "qsub refused the array job of $count $role: $(one_line <<< "$told")"
         submitted+=("$(tail -n 1 <<< "$told" | sed 's/[^0-9].*//')")
     done
@@ -154,6 +154,8 @@ submitted_left() { qstat -u "$USER" 2> /dev/null | awk -v ids=" ${submitted[*]} 
 
 # ---- after a cluster broke
 
+gone=() # hosts
+
 without_lost() { # HOSTS, one a line: leave these hosts out of the next attempt; where that cannot be, give the job back
     local host
     while read -r -u 3 host; do
@@ -165,11 +167,9 @@ without_lost() { # HOSTS, one a line: leave these hosts out of the next attempt;
                 awk -v host="$host" '$1 != host' "$run/nodes/hosts-$job" > "$here/hosts"
                 cp "$here/hosts" "$run/nodes/hosts-$job"
                 ;;
-            array)
-                [[ $host != '*' ]] || fail "no slots for all nodes within $WAIT s, giving up; $(what_is_free)"
-                without+=${without:+|}$host
-                ;;
+            array) [[ $host != '*' ]] || fail "no slots for all nodes within $WAIT s, giving up; $(what_is_free)" ;;
         esac
+        gone+=("$host")
     done 3<<< "$1"
     if [[ $way == pe ]] && ! plan_pe > /dev/null 2>&1; then
         say "too few hosts are left"
@@ -178,7 +178,7 @@ without_lost() { # HOSTS, one a line: leave these hosts out of the next attempt;
 }
 
 begin_again() { # in a job of its own, and end this one
-    if [[ $way == pe ]] && resubmit "$run" "$JOB_ID"; then
+    if [[ $way == pe ]] && resubmit "$run" "$JOB_ID" "${gone[@]}"; then
         say "job $(cat "$run/job") goes on"
         exit 0
     fi
@@ -187,13 +187,29 @@ begin_again() { # in a job of its own, and end this one
     exit 99
 }
 
-resubmit() { # RUN JOB: a copy of the job takes its place, with all that was asked for; RUN/job is its id then
-    local told id
-    if ! told=$(qresub "$2" 2>&1); then
+# A copy of the job takes its place, with all that was asked for, but not on these hosts; RUN/job is its id then.
+resubmit() { # RUN JOB HOST...
+    local run=$1 job=$2 told id
+    if ! told=$(qresub -h u "$job" 2>&1); then
         echo "qresub: $told" >&2
         return 1
     fi
     id=$(sed -n 's/^Your job \([0-9]*\) .*/\1/p' <<< "$told")
-    cp "$1/nodes/origin-$2" "$1/nodes/origin-$id" 2> /dev/null || echo "$2" > "$1/nodes/origin-$id"
-    echo "$id" > "$1/job"
+    cp "$run/nodes/origin-$job" "$run/nodes/origin-$id" 2> /dev/null || echo "$job" > "$run/nodes/origin-$id"
+    echo "$id" > "$run/job"
+    [[ $# -lt 3 ]] || avoid "$id" "${@:3}"
+    qrls "$id" >&2
+}
+
+# For minutes Grid Engine does not know that a host is lost, and a job it sends there stays in the state t for ever.
+avoid() { # JOB HOST...
+    local asked not
+    not=$(IFS='|'; echo "!(${*:2})")
+    asked=$(qstat -j "$1" | sed -n 's/^hard resource_list: *//p')
+    if [[ $asked =~ ^(.*)hostname=([^,]*)(.*)$ ]]; then
+        asked="${BASH_REMATCH[1]}hostname=(${BASH_REMATCH[2]})&$not${BASH_REMATCH[3]}"
+    else
+        asked+=${asked:+,}hostname=$not
+    fi
+    qalter -l "$asked" "$1" >&2
 }

@@ -58,7 +58,8 @@ for ((restarts = 0; restarts <= restarts_allowed; restarts++)); do
         if [[ -n $JOB ]] && chief_is_lost; then
             # shellcheck source=sge/grid.sh
             . "$DEPTHFIELD/sge/grid.sh"
-            if resubmit "$RUN" "$JOB"; then qdel "$JOB" >&2; fi
+            lost=$(sed -n 's/.*"host": *"\([^"]*\)".*/\1/p' "$RUN/nodes/$ATTEMPT/watcher-0.json")
+            if resubmit "$RUN" "$JOB" "$lost"; then qdel "$JOB" >&2; fi
         fi
         break
     fi

@@ -35,7 +35,7 @@ def boot(nodes: list[str]) -> None:
     (common / "sge_request").write_text("-q all.q\n")  # what a job gets that names no queue
     (common / "bootstrap").write_text(edited(template, spooling))
     configuration = {
-        "execd_spool_dir": f"{SPOOL}/execd", "load_report_time": "00:00:05", "max_unheard": "00:00:20",
+        "execd_spool_dir": f"{SPOOL}/execd", "load_report_time": "00:00:05", "max_unheard": "00:05:00",
         "reschedule_unknown": "00:00:10", "gid_range": "62000-62999", "administrator_mail": "none",
     }  # fmt: skip
     (SGE / "configuration").write_text(edited((PACKAGED / "default-configuration").read_text(), configuration))

@@ -159,7 +159,7 @@ def test_the_host_of_the_chief_dies(run, grid):
         assert one.stop().returncode == 0
     finally:
         grid.heal(host)
-    wait_for(lambda: grid.run("ada", "qstat", "-j", first).returncode != 0, 60, "the end of the first job")
+    wait_for(lambda: grid.run("ada", "qstat", "-j", first).returncode != 0, 150, "the end of the first job")
     one.leaves_nothing()
 
 
