@@ -33,7 +33,13 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
     Failures end in one line on stderr and status 1 (2 for wrong usage). SIGTERM unwinds like Ctrl-C, so that
     whatever is half-written is removed; a closed pipe ends the command quietly with status 0.
     """
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    told = []  # the signal that ended us
+
+    def end(number: int, frame: object) -> NoReturn:
+        told.append(number)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
     try:
         status = main(docopt(usage, options_first=options_first)) or DONE
         sys.stdout.flush()
@@ -59,6 +65,10 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
     except OSError as error:
         say(reason(error))
         status = FAILED
+    except Exception:
+        if not told:
+            raise
+        status = 128 + told[0]  # the import of a large package may turn a SystemExit into any other error
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read us has gone; Python would complain about it at exit

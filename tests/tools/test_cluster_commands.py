@@ -273,6 +273,24 @@ def test_a_node_told_to_end_while_it_starts_ends_at_once(tmp_path, start):
     assert said(tmp_path / "log") == ["ps-node: ps 0 ended: SIGTERM"] and not (tmp_path / "run" / "nodes").exists()
 
 
+def test_an_import_that_makes_another_error_of_a_signal_does_not_hide_it(tmp_path, start):
+    (tmp_path / "tensorflow.py").write_text(
+        "import os, signal\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    os.getpid()\n"
+        "except SystemExit as ended:\n"
+        "    raise ImportError('initialisation failed') from ended\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    node = ["ps-node", "--run", tmp_path / "run", "--index", 0]
+    score = ["score-depth", "--run", tmp_path / "run", "shard"]
+    for command, status, told in ((node, 0, ["ps-node: ps 0 ended: SIGTERM"]), (score, 143, [])):
+        process = start(BIN / command[0], *command[1:], log=tmp_path / command[0], env=environment)
+        assert process.wait(30) == status
+        assert said(tmp_path / command[0]) == told
+
+
 def test_a_cluster_trains_on_when_a_worker_crashes_and_its_nodes_end_as_they_should(tmp_path, start):
     folder, token = announcements.folder(tmp_path, 1), announcements.token(tmp_path)
     plan = run("split-resources", "--local", "--oversubscribe", "--ps", 1, "--workers", 2).stdout

@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -77,7 +78,8 @@ def serve(start: Start) -> NoReturn:
             _check_free(port)
         if start.watched:
             _hold_lifeline(start, folder, token, state)
-        server = _server(start, port or 0)
+        with _ending_directly(start, state):
+            server = _server(start, port or 0)
         taken = int(server.target.rpartition(":")[2])
         mine = Announcement(start.host, taken, me.pid, me.create_time(), token)
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +88,7 @@ def serve(start: Start) -> NoReturn:
         _live(f"{start.role} {start.index} on {start.host}:{taken}", me, starter, state)
         end = "whoever started it is gone"
     except SystemExit:
-        end, status = state.get("end", "SIGTERM"), state.get("status", tool.DONE)
+        end, status = _told(state)
     except KeyboardInterrupt:
         end = "interrupted"
     except OSError as error:
@@ -98,6 +100,28 @@ def serve(start: Start) -> NoReturn:
                 announcements.withdraw(folder, start.role, start.index, mine)
     tool.say(f"{start.role} {start.index} ended: {end}")
     os._exit(status)  # TensorFlow's server cannot be shut down: an exit in order ends in a segmentation fault
+
+
+def _told(state: dict) -> tuple[str, int]:
+    """Why this node was sent SIGTERM, in words, and the exit status."""
+    return state.get("end", "SIGTERM"), state.get("status", tool.DONE)
+
+
+@contextlib.contextmanager
+def _ending_directly(start: Start, state: dict) -> Iterator[None]:
+    """Within, a signal ends this process on the spot: the import of TensorFlow turns a SystemExit into other errors."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        why, status = ("interrupted", tool.DONE) if number == signal.SIGINT else _told(state)
+        tool.say(f"{start.role} {start.index} ended: {why}")
+        os._exit(status)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _hold_lifeline(start: Start, folder: Path, token: str, state: dict) -> None:
