@@ -142,19 +142,28 @@ def progress(items: Iterable[Item], total: int | None, unit: str) -> Iterator[It
 def spread(function: Callable[[Item], object], items: Iterable[Item], jobs: int) -> Iterator:
     """`function` of each item, in order, computed by `jobs` processes (this one alone where it is 1).
 
-    Whatever ends the caller, an exception or a signal, ends the processes at once.
+    Whatever ends the caller, an exception or a signal, ends the processes at once. Raises Failure where one is killed.
     """
     if jobs == 1:
         yield from map(function, items)
         return
     import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
 
-    pool = multiprocessing.get_context("fork").Pool(jobs, initializer=deaf)
+    import psutil
+
+    others = set(psutil.Process().children())
+    executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), initializer=deaf)
     try:
-        yield from pool.imap(function, items)
+        yield from executor.map(function, items)
+    except BrokenProcessPool:
+        raise Failure(f"one of {jobs} processes was killed; if it was for memory, use fewer (-j)") from None
     finally:
-        pool.terminate()
-        pool.join()
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in set(psutil.Process().children()) - others:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def deaf() -> None:
