@@ -142,28 +142,19 @@ def progress(items: Iterable[Item], total: int | None, unit: str) -> Iterator[It
 def spread(function: Callable[[Item], object], items: Iterable[Item], jobs: int) -> Iterator:
     """`function` of each item, in order, computed by `jobs` processes (this one alone where it is 1).
 
-    Whatever ends the caller, an exception or a signal, ends the processes at once. Raises Failure where one is killed.
+    Whatever ends the caller, an exception or a signal, ends the processes at once.
     """
     if jobs == 1:
         yield from map(function, items)
         return
     import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
 
-    import psutil
-
-    others = set(psutil.Process().children())
-    executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), initializer=deaf)
+    pool = multiprocessing.get_context("fork").Pool(jobs, initializer=deaf)
     try:
-        yield from executor.map(function, items)
-    except BrokenProcessPool:
-        raise Failure(f"one of {jobs} processes was killed; if it was for memory, use fewer (-j)") from None
+        yield from pool.imap(function, items)
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-        for process in set(psutil.Process().children()) - others:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        pool.terminate()
+        pool.join()
 
 
 def deaf() -> None:
