@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-SMALL = ["widths=[8,16,16,16]", "features=8", "dense=[8]"]  # settings of a network that is quick to train
+SMALL = ["network.widths=[8,16,16,16]", "network.features=8", "network.dense=[8]"]  # quick to train
 
 
 def options(settings: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from depthfield import files, picture
-from depthfield.field import fill, random_field
+from depthfield.field import fill
 from depthfield.network import model as models
 from depthfield.records import batches, patches
 from depthfield.samples import images
@@ -38,17 +38,13 @@ class Predictor:
         if newest is None:
             raise Failure(f"{run}: no checkpoint yet; train it with train-depth --run {run}")
         self.checkpoint, values = newest
-        self.model = models.build(self.recipe, len(self.settings.similarities), self.survey.mean_log_depth)
+        self.model = models.build(self.recipe, self.settings.similarities, self.survey.mean_log_depth)
         variables = model_variables(self.model)
         own = {name: values[name] for name in values.keys() & variables.keys()}
         checkpoints.fit(self.checkpoint, own, {name: tuple(value.shape) for name, value in variables.items()})
         for name, variable in variables.items():
             variable.assign(own[name])
-        self._marginals = tf.function(self._marginals, reduce_retracing=True)
-
-    def _marginals(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        z, weights = self.model(batch)
-        return random_field.marginals(z, weights, batch["pairs"], tf.convert_to_tensor(self.model.tau))
+        self.marginals = tf.function(self.model.marginals, reduce_retracing=True)
 
     def photo(self, image: np.ndarray, where: object) -> Prediction:
         """Predict a photo, uint8 H×W×3, of any size; it is brought to as many pixels as the training photos had.
@@ -70,7 +66,7 @@ class Predictor:
     def patch(self, fields: dict[str, np.ndarray]) -> Prediction:
         """Predict a photo that is divided already: the fields of a patch file or of an example."""
         photo = batches.prepare({name: tf.convert_to_tensor(fields[name]) for name in batches.FIELDS})
-        y, deviation = self._marginals({name: value[None] for name, value in photo.items()})
+        y, deviation = self.marginals({name: value[None] for name, value in photo.items()})
         both = np.stack([y[0], deviation[0]], axis=1)
         log_depth, deviation = np.moveaxis(
             fill.smooth(both, fields["image"], fields["superpixels"], fields["pairs"]), 2, 0

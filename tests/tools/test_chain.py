@@ -206,6 +206,20 @@ def test_training_goes_on_from_the_newest_checkpoint_and_only_with_the_same_reci
     assert done.returncode == 1 and "begun with another recipe (batch_size = 2, now 3" in done.stderr
 
 
+@pytest.mark.parametrize("recipe", ["small", "seed"])
+def test_one_seed_gives_one_training(prepared, tmp_path, recipe):
+    random = ["colour=0.3", "crop=0.8", "turn=8", "mirror=true", "network.dropout=0.2"]
+    own = SMALL if recipe == "small" else ["network.patch=40", 'network.convolutions=["8 5x5 /2 pool", "8 3x3"]']
+    checkpoints = []
+    for name, seed in (("first", 7), ("second", 7), ("other", 8)):
+        words = ["--recipe", recipe, "--run", tmp_path / name, "--steps", 24, *options([*random, *own, f"seed={seed}"])]
+        done = run("train-depth", *words, *shards(prepared, "train"), cwd=tmp_path)
+        checkpoints.append(np.load(done.stdout.strip()))
+    first, second, other = checkpoints
+    assert all(np.allclose(first[key], second[key], rtol=1e-3, atol=1e-5) for key in first)
+    assert not all(np.allclose(first[key], other[key], rtol=1e-3, atol=1e-5) for key in first)
+
+
 @pytest.mark.parametrize("how", ["signal", "timeout"])
 def test_training_that_is_stopped_saves_and_says_99(prepared, tmp_path, how):
     command = [PROJECT / "bin/train-depth", *TRAIN, "--run", tmp_path / "run", "--steps", "100000"]

@@ -16,20 +16,23 @@ def test_every_recipe_of_the_project_is_complete():
 
 def test_the_choices_are_those_there_are():
     assert set(recipes.CHOICES["loss"]) == set(LOSSES)
-    assert set(recipes.CHOICES["network"]) == set(NETWORKS)
+    assert {cls.__name__ for cls in recipes.NETWORKS.values()} == set(NETWORKS)
     assert set(recipes.CHOICES["optimizer"]) == set(OPTIMIZERS)
 
 
 def test_one_thing_can_be_changed():
-    recipe = recipes.load("small", ["steps=7", "loss=unary", "widths=[8, 16, 24]", "clip=2"])
-    assert (recipe.steps, recipe.loss, recipe.widths, recipe.clip) == (7, "unary", (8, 16, 24), 2.0)
+    recipe = recipes.load("small", ["steps=7", "loss=unary", "network.widths=[8, 16, 24]", "clip=2"])
+    assert (recipe.steps, recipe.loss, recipe.network.widths, recipe.clip) == (7, "unary", (8, 16, 24), 2.0)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ("step=7", "unknown setting step"), ("steps", "KEY=VALUE"), ("steps=0", "at least 1"), ("steps=many", "int"),
-        ("loss=good", "one of"), ("widths=[]", "list"), ("mirror=1", "bool"), ("unary_share=2", "from 0 to 1"),
+        ("loss=good", "one of"), ("network.widths=[]", "list"), ("network.patch=9", "unknown setting network.patch"),
+        ("mirror=1", "bool"), ("unary_share=2", "from 0 to 1"),
+
+        ("network.kind=none", "one of plain"), ("net.widths=[3]", "no table net"),
         ("nearest=-1", "nearest"), ("learning_rate=nan", "at least 0"), ("batch_size=1.5", "int"),
     ],
 )  # fmt: skip
@@ -39,13 +42,16 @@ def test_what_makes_no_sense_is_a_usage_error_that_says_what(change, said):
 
 
 def test_unknown_and_broken_recipes_are_named(tmp_path):
-    with pytest.raises(UsageError, match="no recipe 'none'; there are demo, small"):
+    with pytest.raises(UsageError, match="no recipe 'none'; there are dcnf, dcnf-small, demo"):
         recipes.load("none")
     broken = tmp_path / "broken.toml"
     broken.write_text("steps = = 3")
     with pytest.raises(Failure, match="broken.toml: not a recipe"):
         recipes.load(str(broken))
     broken.write_text("steps = 3")
+    with pytest.raises(UsageError, match="needs a table .network."):
+        recipes.load(str(broken))
+    broken.write_text("steps = 3\n[network]\nkind = 'fcsp'\nblocks = [8]\ndense = [4]")
     with pytest.raises(UsageError, match="does not say batch_size"):
         recipes.load(str(broken))
 

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from depthfield.records import batches, packing, patches, shards
+from depthfield.records import augmentation, batches, packing, patches, shards
 from depthfield.tool import Failure
 
 NAMES = ("texture", "histogram", "colour")
+
+MIRRORED = augmentation.Augmentation(mirror=True)
 
 
 def patch(seed: int = 0, far: float = 8.0, size: tuple[int, int] = (64, 96)) -> patches.Patch:
@@ -141,8 +143,8 @@ def test_batches_pad_and_hold_out_what_they_say(tmp_path):
     keys = sorted(int(batches.held_out_key(one.source.encode())) for one in made)
     held_out = [photo["measured"] for photo in batches.photos([shard], keys[0])]
     assert len(held_out) == 1
-    stream = batches.endless([shard], keys[1], 1, mirrored=True, seed=3)
+    stream = batches.endless([shard], keys[1], 1, MIRRORED, seed=3)
     images = {batch["image"].numpy().tobytes() for batch in stream.take(20)}
     assert len(images) == 2  # the one photo that is left, and its mirror image
-    first = [batch["image"].numpy().tobytes() for batch in batches.endless([shard], -1, 2, True, 3).take(5)]
-    assert first == [batch["image"].numpy().tobytes() for batch in batches.endless([shard], -1, 2, True, 3).take(5)]
+    first = [batch["image"].numpy().tobytes() for batch in batches.endless([shard], -1, 2, MIRRORED, 3).take(5)]
+    assert first == [batch["image"].numpy().tobytes() for batch in batches.endless([shard], -1, 2, MIRRORED, 3).take(5)]

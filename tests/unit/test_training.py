@@ -1,5 +1,7 @@
 """Superpixel pooling, the model's losses, rounds and checkpoints."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,9 +12,11 @@ from depthfield.records import batches, patches
 from depthfield.tool import Failure
 from depthfield.training import checkpoints, rounds
 from depthfield.training import recipe as recipes
+from depthfield.training.validation import Validation
 
+SMALL = ["network.widths=[8,8,16,16]", "network.features=8", "network.dense=[8]"]
 NAMES = ("texture", "histogram", "colour")
-RECIPE = recipes.load("small", ["widths=[8,8,16,16]", "features=8", "dense=[8]", "steps=40", "batch_size=2"])
+RECIPE = recipes.load("small", [*SMALL, "steps=40", "batch_size=2"])
 
 
 def photos(count: int = 2) -> tf.data.Dataset:
@@ -31,7 +35,7 @@ def new_state(recipe=RECIPE) -> rounds.State:
     import random
 
     random.seed(0)
-    return rounds.state(models.build(recipe, 3, 1.0), recipe)
+    return rounds.state(models.build(recipe, NAMES, 1.0), recipe)
 
 
 def values(state: rounds.State) -> dict[str, np.ndarray]:
@@ -62,11 +66,11 @@ def test_losses_leave_out_what_was_not_measured():
     assert float(models.answer_loss(z, nothing + 1, 1.0, batch)) > 0
 
 
-@pytest.mark.parametrize("loss", ["answer", "unary", "likelihood"])
+@pytest.mark.parametrize("loss", sorted(models.LOSSES))
 @pytest.mark.parametrize("optimizer", ["adam", "momentum"])
 def test_training_lowers_each_loss(loss, optimizer):
-    recipe = recipes.load("small", [*("widths=[8,8,16,16]", "features=8", "dense=[8]", "steps=40", "weight_decay=0")])
-    recipe = recipes.make({**vars(recipe), "loss": loss, "optimizer": optimizer, "unary_share": 0.0}, "test")
+    recipe = recipes.load("small", [*SMALL, "steps=40", "weight_decay=0"])
+    recipe = dataclasses.replace(recipe, loss=loss, optimizer=optimizer, unary_share=0.0)
     state = new_state(recipe)
     iterator = iter(photos())
     round = rounds.make(state, recipe, 8)
@@ -99,11 +103,38 @@ def test_of_two_workers_each_moves_the_parameters_half_as_far():
     assert moves[0]["step"] == moves[1]["step"] == 2
 
 
+def test_beta_may_move_faster_than_the_network():
+    moves = []
+    for rate in (1.0, 10.0):
+        recipe = dataclasses.replace(RECIPE, unary_share=0.0, pairwise_rate=rate)
+        state = new_state(recipe)
+        state.step.assign(recipe.steps // 2)  # at the first the rate is 0
+        before = values(state)
+        rounds.make(state, recipe, 1)(iter(photos()))
+        moves.append({name: value - before[name] for name, value in values(state).items()})
+    np.testing.assert_allclose(moves[1].pop("field/beta"), 10 * moves[0].pop("field/beta"), rtol=1e-3, atol=1e-6)
+    assert np.abs(moves[0]["field/pooled/z/kernel"]).max() > 0
+    for name in moves[0]:
+        np.testing.assert_allclose(moves[1][name], moves[0][name], rtol=1e-3, atol=1e-6)
+
+
 def test_beta_is_projected_to_what_is_not_negative():
     state = new_state()
     state.model.beta.assign([-1.0, 0.0, 2.0])
     rounds.make(state, RECIPE, 2)(iter(photos()))
     assert (state.model.beta.numpy() >= 0).all()
+
+
+def test_errors_on_the_held_out_photos_have_the_deviations_stated(prepared):
+    model, shards = new_state().model, sorted((prepared / "rooms/records").glob("train-*"))
+    validation = Validation(model, shards, 2**30)
+    numbers = validation.run()
+    squares = []
+    for batch in validation.batches:
+        y, deviation = model.marginals(batch)
+        squares.append((((y - batch["log_depth"]) / deviation) ** 2)[batch["measured"]])
+    assert float(tf.reduce_mean(tf.concat(squares, 0))) == pytest.approx(1, rel=1e-3)
+    assert float(model.scale) == pytest.approx(numbers["scale"], rel=1e-5) and numbers["scale"] != 1
 
 
 def test_checkpoints_keep_the_newest_two_and_pass_over_damaged_ones(tmp_path, capsys):

@@ -1,7 +1,7 @@
 """Superpixel pooling: a superpixel's feature is the mean, over its pixels, of the feature map enlarged to the photo.
 
-The map is enlarged by nearest neighbour, as in the authors' do_sp_pooling.m, but never in memory: each superpixel's
-pixels are counted by the cell of the map they fall in, and the counts weigh the cells.
+The map is enlarged by nearest neighbour, as in the authors' do_sp_pooling.m, but never in memory: a superpixel meets a
+dozen cells of the map or so, and its pixels in each are counted. The counts weigh the cells.
 """
 
 import tensorflow as tf
@@ -12,24 +12,35 @@ def pool(features: tf.Tensor, superpixels: tf.Tensor, count: tf.Tensor) -> tf.Te
 
     features float32 [B, h, w, C], covering the whole photo; superpixels int32 [B, H, W], labels below n, -1 = none.
     """
-    weights = cell_shares(superpixels, count, tf.shape(features)[1], tf.shape(features)[2])
-    cells = tf.reshape(features, [tf.shape(features)[0], -1, features.shape[3]])
-    return tf.matmul(weights, cells)
+    batch, height, width = tf.unstack(tf.shape(features)[:3])
+    owner, cell, pixels = meetings(superpixels, count, height, width)
+    total = tf.math.unsorted_segment_sum(pixels, owner, batch * (count + 1))
+    met = tf.gather(tf.reshape(features, [-1, features.shape[3]]), cell)
+    shares = pixels / tf.gather(total, owner)
+    pooled = tf.math.unsorted_segment_sum(shares[:, None] * met, owner, batch * (count + 1))
+    return tf.reshape(pooled, [batch, count + 1, features.shape[3]])[:, :-1]
 
 
-def cell_shares(superpixels: tf.Tensor, count: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """The share of each superpixel's pixels that falls in each cell of a height×width map, float32 [B, n, h·w]."""
+def meetings(superpixels: tf.Tensor, count: tf.Tensor, height: tf.Tensor, width: tf.Tensor):
+    """Each superpixel with each cell of a height×width map that has pixels of it: two int32 [E] and the number of
+    pixels, float32 [E].
+
+    The superpixels of a batch are numbered one after the other, count + 1 a photo: the last has the pixels of none.
+    The cells are as well, height·width a photo.
+    """
     batch, rows, columns = tf.unstack(tf.shape(superpixels))
     down = tf.range(rows) * height // rows
     right = tf.range(columns) * width // columns
-    cell = down[:, None] * width + right[None, :]
-    label = tf.where(superpixels < 0, count, superpixels)  # padding is counted in a row of its own, cut off below
-    owner = tf.range(batch)[:, None, None] * (count + 1) + label
-    counts = tf.math.bincount(
-        tf.reshape(owner * (height * width) + cell, [-1]),
-        minlength=batch * (count + 1) * height * width,
-        maxlength=batch * (count + 1) * height * width,
-        dtype=tf.float32,
-    )
-    counts = tf.reshape(counts, [batch, count + 1, height * width])[:, :-1]
-    return tf.math.divide_no_nan(counts, tf.reduce_sum(counts, axis=2, keepdims=True))
+    place = down[:, None] * width + right[None, :]
+    photo = tf.range(batch)[:, None, None]
+    owner = tf.where(superpixels < 0, count, superpixels) + photo * (count + 1)
+    cells = tf.cast(height * width, tf.int64)
+    key = tf.reshape(tf.cast(owner, tf.int64) * cells + tf.cast(place, tf.int64), [-1])
+    # In runs along the rows: there are far fewer of those than pixels.
+    begins = tf.where(tf.concat([[True], key[1:] != key[:-1]], axis=0))[:, 0]
+    lengths = tf.concat([begins[1:], tf.shape(key, tf.int64)], axis=0) - begins
+    key, index = tf.unique(tf.gather(key, begins))
+    pixels = tf.math.unsorted_segment_sum(tf.cast(lengths, tf.float32), index, tf.size(key))
+    owner = tf.cast(key // cells, tf.int32)
+    cell = tf.cast(key % cells, tf.int32) + owner // (count + 1) * (height * width)
+    return owner, cell, pixels

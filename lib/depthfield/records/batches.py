@@ -2,7 +2,8 @@
 
 A batch is a dict: image uint8 [B, H, W, 3]; superpixels int32 [B, H, W], -1 = padding; pairs int32 [B, m, 2] and
 similarities float32 [B, m, K], padded by the pair (0, 0) with similarity 0; log_depth float32 [B, n], 0 where not
-measured; measured bool [B, n]; present bool [B, n], false for padding superpixels.
+measured; measured bool [B, n]; present bool [B, n], false for padding superpixels and such as are cut off. Batches to
+train on have a seed, int64 [B, 2], for what a network does at random.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from depthfield.records import shards
+from depthfield.records import augmentation, shards
+from depthfield.records.augmentation import Augmentation
 
 SHUFFLED = 512  # photos in the shuffling buffer, as stored: some hundred MB at most
 FIELDS = ("image", "superpixels", "pairs", "similarities", "depth")
@@ -22,6 +24,7 @@ PADDING = {
     "log_depth": 0.0,
     "measured": False,
     "present": False,
+    "seed": tf.constant(0, tf.int64),
 }
 
 
@@ -32,11 +35,6 @@ def prepare(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     photo = {field: example[field] for field in ("image", "superpixels", "pairs", "similarities")}
     log_depth = tf.where(measured, tf.math.log(tf.where(measured, depth, 1.0)), 0.0)
     return photo | {"log_depth": log_depth, "measured": measured, "present": tf.ones_like(measured)}
-
-
-def mirror(photo: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The photo and its map of superpixels left for right; labels stay, so nothing else changes."""
-    return photo | {"image": photo["image"][:, ::-1], "superpixels": photo["superpixels"][:, ::-1]}
 
 
 def held_out_key(source: tf.Tensor) -> tf.Tensor:
@@ -55,8 +53,10 @@ def photos(paths: Sequence[Path], held_out: int | None, fields: Sequence[str] = 
     return examples.map(lambda serialized: photo(serialized, fields), num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def endless(paths: Sequence[Path], held_out: int, batch_size: int, mirrored: bool, seed: int | None) -> tf.data.Dataset:
-    """Shuffled batches without end of the photos that are not held out, each mirrored every other time if asked.
+def endless(
+    paths: Sequence[Path], held_out: int, batch_size: int, how: Augmentation, seed: int | None
+) -> tf.data.Dataset:
+    """Shuffled batches without end of the photos that are not held out, varied as `how` says, each with a `seed`.
 
     With a seed the order is the same each time; without one every worker draws an order of its own.
     """
@@ -64,18 +64,22 @@ def endless(paths: Sequence[Path], held_out: int, batch_size: int, mirrored: boo
     examples = names.interleave(tf.data.TFRecordDataset, cycle_length=8, num_parallel_calls=1)
     examples = examples.filter(lambda serialized: source_key(serialized) > held_out)
     examples = examples.shuffle(SHUFFLED, seed=seed).repeat()
-    ready = examples.map(photo, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    if mirrored:
-        coins = tf.data.Dataset.random(seed=seed)
-        ready = tf.data.Dataset.zip(ready, coins).map(
-            lambda one, coin: tf.cond(coin % 2 == 0, lambda: one, lambda: mirror(one))
-        )
+    fields = ("depth_map",) if how.looks_elsewhere else ()
+
+    def varied(serialized: tf.Tensor, drawn: tf.Tensor) -> dict[str, tf.Tensor]:
+        one = augmentation.vary(photo(serialized, fields), how, tf.stack([drawn, 0]))
+        one.pop("depth_map", None)
+        return one | {"seed": tf.stack([drawn, 1])}
+
+    drawn = tf.data.Dataset.random(seed=seed)
+    ready = tf.data.Dataset.zip(examples, drawn).map(varied, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return padded(ready, batch_size).prefetch(2)
 
 
 def padded(photos: tf.data.Dataset, size: int) -> tf.data.Dataset:
     """Batches of `size` photos (the last may be smaller), each padded to its largest."""
-    return photos.padded_batch(size, padding_values=PADDING)
+    padding = {name: PADDING[name] for name in photos.element_spec}
+    return photos.padded_batch(size, padding_values=padding)
 
 
 def photo(serialized: tf.Tensor, fields: Sequence[str] = ()) -> dict[str, tf.Tensor]:

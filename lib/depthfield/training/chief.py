@@ -13,9 +13,10 @@ import tensorflow as tf
 from depthfield import files, tool
 from depthfield.network import model as models
 from depthfield.records import batches
+from depthfield.records.augmentation import Augmentation
 from depthfield.records.patches import Settings
 from depthfield.tool import Failure, say
-from depthfield.training import checkpoints, rounds, survey
+from depthfield.training import checkpoints, rounds, survey, transfer
 from depthfield.training import recipe as recipes
 from depthfield.training.optimizer import learning_rate
 from depthfield.training.validation import Validation
@@ -24,19 +25,21 @@ from depthfield.training.workers import Cluster, Here
 PATIENCE_SECONDS = 5  # for rounds in flight when training stops early
 
 
-def train(recipe: recipes.Recipe, run: Path, shards: Sequence[Path], cluster: dict | None, end: float | None) -> int:
+def train(
+    recipe: recipes.Recipe, run: Path, shards: Sequence[Path], cluster: dict | None, end: float | None, init: str | None
+) -> int:
     """Train `recipe` on the photos of `shards` in the folder `run`, on a cluster or in this process.
 
-    Goes on from the newest good checkpoint of the run. Returns tool.DONE at the recipe's last step; tool.RUN_ME_AGAIN
-    at the time `end` (of time.monotonic), or on SIGTERM, SIGINT or SIGUSR2, with everything saved. Raises Failure where
-    the run cannot go on.
+    Goes on from the newest good checkpoint of the run, or begins with the weights of `init` (see transfer). Returns
+    tool.DONE at the recipe's last step; tool.RUN_ME_AGAIN at the time `end` (of time.monotonic), or on SIGTERM, SIGINT
+    or SIGUSR2, with everything saved. Raises Failure where the run cannot go on.
     """
     stop = Stop(end)
     open_run(run)
     try:
         with files.lock(run / "lock", wait=False):
             files.sweep(run, run / "checkpoints")
-            return Training(recipe, run, shards, cluster).go(stop)
+            return Training(recipe, run, shards, cluster, init).go(stop)
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         told = error.message.splitlines()[0]
         raise Failure(
@@ -73,7 +76,9 @@ class Stop:
 
 
 class Training:
-    def __init__(self, recipe: recipes.Recipe, run: Path, shards: Sequence[Path], cluster: dict | None):
+    def __init__(
+        self, recipe: recipes.Recipe, run: Path, shards: Sequence[Path], cluster: dict | None, init: str | None
+    ):
         self.recipe, self.run, self.shards = recipe, run, shards
         recipes.freeze(recipe, run / "recipe.toml")
         if not (run / "survey.json").exists():
@@ -87,10 +92,12 @@ class Training:
         random.seed(recipe.seed)
         self.place = Cluster(cluster) if cluster else Here()
         with self.place.scope():
-            similarities = len(Settings.from_json(self.survey.settings).similarities)
+            similarities = Settings.from_json(self.survey.settings).similarities
             self.model = models.build(recipe, similarities, self.survey.mean_log_depth)
             self.state = rounds.state(self.model, recipe)
         self.saved = self.restore()
+        if init and not self.saved:
+            transfer.begin(self.model, init, run / "init.json")
         self.validation = Validation(self.model, shards, self.survey.held_out_key)
         self.events = tf.summary.create_file_writer(str(run / "events"))
 
@@ -110,7 +117,9 @@ class Training:
     def go(self, stop: Stop) -> int:
         recipe, begun = self.recipe, time.monotonic()
         first = step = int(self.state.step.numpy())
-        round = rounds.make(self.state, recipe, recipe.round_steps, self.place.workers)
+        tuning = rounds.make(self.state, recipe, recipe.round_steps, self.place.workers)
+        frozen, thaw = transfer.frozen(self.model, self.run / "init.json"), int(recipe.frozen_share * recipe.steps)
+        pretraining = rounds.make(self.state, recipe, recipe.round_steps, self.place.workers, frozen)
         summed = saved = begun
         validated, losses, photos, last = step, [], 0, begun
         say(
@@ -120,6 +129,9 @@ class Training:
 
         def rounds_left() -> int:
             return 0 if stop.reason() else -(-(recipe.steps - step) // recipe.round_steps)
+
+        def round():
+            return pretraining if frozen and step < thaw else tuning
 
         for loss in self.place.rounds(round, self.batches, rounds_left):
             now = time.monotonic()
@@ -160,7 +172,8 @@ class Training:
     def batches(self) -> tf.data.Dataset:
         """The batches of one worker; in this process their order follows from the seed."""
         seed = self.recipe.seed if isinstance(self.place, Here) else None
-        return batches.endless(self.shards, self.survey.held_out_key, self.recipe.batch_size, self.recipe.mirror, seed)
+        how = Augmentation(self.recipe.mirror, self.recipe.crop, self.recipe.turn, self.recipe.colour)
+        return batches.endless(self.shards, self.survey.held_out_key, self.recipe.batch_size, how, seed)
 
     def save(self) -> None:
         """Write a checkpoint, unless a value is not finite: a bad one must not take the place of a good one."""
@@ -172,8 +185,8 @@ class Training:
         """Tell how training goes: a line on stderr, one of metrics.jsonl, TensorBoard's scalars."""
         numbers = {"loss": float(loss), "photos_per_second": rate}
         numbers["learning_rate"] = float(learning_rate(self.recipe, tf.constant(step)))
-        names = Settings.from_json(self.survey.settings).similarities
-        numbers |= {f"beta_{name}": float(value) for name, value in zip(names, self.model.beta.numpy(), strict=True)}
+        betas = zip(self.recipe.similarities, self.model.beta.numpy(), strict=True)
+        numbers |= {f"beta_{name}": float(value) for name, value in betas}
         self.record(step, "training", numbers)
         say(f"step {step} of {self.recipe.steps}, loss {loss:.4f}, {rate:.1f} photos/s")
 

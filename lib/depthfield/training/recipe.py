@@ -16,30 +16,75 @@ FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 
 # Choices of words, checked before TensorFlow is imported; tests hold them to the tables that use them.
 CHOICES = {
-    "network": ("pooled",),
-    "loss": ("answer", "unary", "likelihood"),
+    "loss": ("answer", "absolute", "unary", "likelihood", "published"),
     "optimizer": ("adam", "momentum"),
 }
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A small network of its own, to be trained from nothing: network.pooled."""
+
+    widths: tuple[int, ...]  # channels of the encoder's maps, each half the size of the one before
+    features: int  # channels of what is pooled over superpixels
+    attention: int  # layers in which superpixels look at each other
+    dropout: float  # in these layers
+    dense: tuple[int, ...]  # widths of the dense layers between the pooled features and z
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The same behind an encoder of keras.applications."""
+
+    application: str  # its name there, such as ConvNeXtTiny
+    features: int
+    attention: int
+    dropout: float
+    dense: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Fcsp:
+    """DCNF-FCSP: network.fcsp."""
+
+    blocks: tuple[int, ...]  # channels of the convolutions behind VGG16's
+    dense: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Patchwise:
+    """DCNF: network.patchwise."""
+
+    patch: int  # pixels of a side, around each superpixel's centre
+    convolutions: tuple[str, ...]  # such as "64 11x11 /4 pool": channels, kernel, stride, what follows
+    dense: tuple[int, ...]
+    dropout: float  # in the dense layers but for the last two
+
+
+NETWORKS = {"plain": Plain, "backbone": Backbone, "fcsp": Fcsp, "patchwise": Patchwise}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The settings of a training; times in seconds, depths in metres."""
 
-    network: str
-    widths: tuple[int, ...]  # channels of the encoder's maps, each half the size of the one before
-    features: int  # channels that are pooled over superpixels
-    dense: tuple[int, ...]  # widths of the dense layers between the pooled features and z
+    network: Plain | Backbone | Fcsp | Patchwise  # a table; its `kind` is a key of NETWORKS
+    similarities: tuple[str, ...]  # those the field uses, out of those the photos were made with
     loss: str
     unary_share: float  # of the steps, at the start, that train z alone by the unary loss
     optimizer: str
     learning_rate: float  # at its highest
+    pairwise_rate: float  # how many times faster β, the weights of the field, may move
     weight_decay: float
     clip: float  # the greatest norm of a gradient
+    frozen_share: float  # of the steps, at the start, that leave weights taken from elsewhere as they are
     batch_size: int  # photos a step of one worker
     steps: int  # in all, over all workers
     round_steps: int  # local steps between reading the parameters and pushing the difference
     mirror: bool  # half the photos left for right
+    crop: float  # the least share of a photo's height and width that is cut out and enlarged; 1 takes all of it
+    turn: float  # degrees by which the camera may be turned to a side, and half that up or down
+    colour: float  # how far brightness, contrast, saturation and hue are shifted, 0 not at all
     validation_share: float  # of the training photos, held out
     validation_steps: int  # between two validations
     checkpoint_seconds: float  # between two checkpoints
@@ -49,17 +94,18 @@ class Recipe:
     seed: int
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            check(field.name, getattr(self, field.name), typing.get_type_hints(type(self))[field.name])
         if not 0 < self.nearest < self.farthest:
             raise UsageError("recipe: nearest must be above 0 and below farthest")
 
 
-# The least a number may be, and the greatest where there is one.
+# The least a number may be, and the greatest where there is one; of a list, each of its numbers.
 BOUNDS = {
     "features": (1, None), "batch_size": (1, None), "steps": (1, None), "round_steps": (1, None), "seed": (0, None),
     "validation_steps": (1, None), "unary_share": (0, 1), "validation_share": (0, 0.9), "learning_rate": (0, None),
+    "pairwise_rate": (0, None),
     "weight_decay": (0, None), "clip": (1e-9, None), "checkpoint_seconds": (0, None), "summary_seconds": (0, None),
+    "frozen_share": (0, 1), "attention": (0, None), "patch": (8, None), "dropout": (0, 0.95), "crop": (0.2, 1),
+    "turn": (0, 30), "colour": (0, 1), "widths": (1, None), "dense": (1, None), "blocks": (1, None),
 }  # fmt: skip
 
 
@@ -73,7 +119,7 @@ def check(key: str, value: object, kind: type) -> None:
         )
     if key in CHOICES and value not in CHOICES[key]:
         raise UsageError(f"recipe: {key} is one of {', '.join(CHOICES[key])}, not {value!r}")
-    least, greatest = BOUNDS.get(key, (1, None) if items is value else (None, None))
+    least, greatest = BOUNDS.get(key, (None, None))
     for item in items if least is not None else ():
         if not item >= least or (greatest is not None and item > greatest):
             bound = f"at least {least}" if greatest is None else f"from {least} to {greatest}"
@@ -83,7 +129,8 @@ def check(key: str, value: object, kind: type) -> None:
 def load(name: str, changes: list[str] = ()) -> Recipe:
     """The recipe of a name (a file of lib/recipes) or a path, with `changes` of the form key=value put in its place.
 
-    Raises UsageError for an unknown recipe or key, a missing key, or a value out of its range.
+    A key of a table is written network.dense. Raises UsageError for an unknown recipe or key, a missing key, or a value
+    out of its range.
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
@@ -92,7 +139,14 @@ def load(name: str, changes: list[str] = ()) -> Recipe:
         raise UsageError(f"no recipe {name!r}; there are {', '.join(names())}, or name a .toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a recipe: {error}") from None
-    return make(values | dict(parse_change(change) for change in changes), str(path))
+    for change in changes:
+        key, value = parse_change(change)
+        table, _, inner = key.rpartition(".")
+        place = values.get(table) if table else values
+        if not isinstance(place, dict):
+            raise UsageError(f"{path}: unknown setting {key}; a recipe has no table {table}")
+        place[inner] = value
+    return make(values, str(path))
 
 
 def names() -> list[str]:
@@ -113,14 +167,34 @@ def parse_change(change: str) -> tuple[str, object]:
 
 def make(values: dict, where: str) -> Recipe:
     """A recipe from TOML's plain values; whole numbers may stand for others."""
-    fields = {field.name for field in dataclasses.fields(Recipe)}
-    if unknown := sorted(values.keys() - fields):
-        raise UsageError(f"{where}: unknown setting {', '.join(unknown)}; a recipe has {', '.join(sorted(fields))}")
-    if missing := sorted(fields - values.keys()):
-        raise UsageError(f"{where}: the recipe does not say {', '.join(missing)}")
-    hints = typing.get_type_hints(Recipe)
+    network = values.get("network")
+    if not isinstance(network, dict) or network.get("kind") not in NETWORKS:
+        raise UsageError(f"{where}: the recipe needs a table [network], its kind one of {', '.join(NETWORKS)}")
+    inner = {key: value for key, value in network.items() if key != "kind"}
+    return filled(Recipe, values | {"network": filled(NETWORKS[network["kind"]], inner, where, "network.")}, where)
+
+
+def filled(cls: type, values: dict, where: str, prefix: str = ""):
+    """An instance of a dataclass from TOML's values, each checked."""
+    hints = typing.get_type_hints(cls)
+    if unknown := sorted(values.keys() - hints.keys()):
+        has = ", ".join(sorted(prefix + key for key in hints))
+        raise UsageError(f"{where}: unknown setting {', '.join(prefix + key for key in unknown)}; there are {has}")
+    if missing := sorted(hints.keys() - values.keys()):
+        raise UsageError(f"{where}: the recipe does not say {', '.join(prefix + key for key in missing)}")
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Recipe(**{k: float(v) if hints[k] is float and type(v) is int else v for k, v in plain.items()})
+    plain = {k: float(v) if hints[k] is float and type(v) is int else v for k, v in plain.items()}
+    for key, value in plain.items():
+        if key != "network":
+            check(key, value, hints[key])
+    return cls(**plain)
+
+
+def tables(recipe: Recipe) -> dict:
+    """A recipe as TOML's plain values."""
+    values = dataclasses.asdict(recipe)
+    kind = next(name for name, cls in NETWORKS.items() if type(recipe.network) is cls)
+    return values | {"network": {"kind": kind} | values["network"]}
 
 
 # What may differ between the recipe a run began with and the one it is resumed with: nothing the model is made of.
@@ -130,9 +204,17 @@ MAY_CHANGE = ("steps", "validation_steps", "checkpoint_seconds", "summary_second
 def freeze(recipe: Recipe, path: Path) -> None:
     """Write the recipe of a run to `path`; Failure where the run began with another."""
     if path.exists():
-        begun = load(str(path))
-        changed = [key for key, value in dataclasses.asdict(begun).items() if getattr(recipe, key) != value]
-        if fixed := [key for key in changed if key not in MAY_CHANGE]:
-            told = ", ".join(f"{key} = {getattr(begun, key)!r}, now {getattr(recipe, key)!r}" for key in fixed)
+        begun, now = flat(tables(load(str(path)))), flat(tables(recipe))
+        fixed = [key for key in begun.keys() | now.keys() if begun.get(key) != now.get(key) and key not in MAY_CHANGE]
+        if fixed:
+            told = ", ".join(f"{key} = {begun.get(key)!r}, now {now.get(key)!r}" for key in sorted(fixed))
             raise Failure(f"{path.parent}: this run was begun with another recipe ({told}); choose another run folder")
-    files.write_text(path, tomli_w.dumps(dataclasses.asdict(recipe)))
+    files.write_text(path, tomli_w.dumps(tables(recipe)))
+
+
+def flat(values: dict, prefix: str = "") -> dict:
+    """Tables within tables as one, their keys joined by dots."""
+    found = {}
+    for key, value in values.items():
+        found |= flat(value, f"{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found

@@ -1,4 +1,4 @@
-"""How good the model is on the training photos held out, and the precision τ that fits them."""
+"""How good the model is on the training photos held out, and the uncertainty (τ and scale) that fits them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,39 +28,43 @@ class Validation:
         z, weights = self.model(batch)
         missing = batch["present"] & ~batch["measured"]
         terms = random_field.likelihood_terms(z, weights, batch["pairs"], batch["log_depth"], missing)
-        return z, random_field.answer(z, weights, batch["pairs"]), *terms
+        y, deviation = random_field.marginals(z, weights, batch["pairs"], tf.ones([]))
+        return z, y, (y - batch["log_depth"]) / deviation, *terms
 
     def run(self) -> dict[str, float]:
-        """Measure the model, set its τ to the best for these photos, and return scores by name.
+        """Measure the model, set its τ and scale to the best for these photos, and return scores by name.
 
         The scores are over superpixels, each against its mean measured depth: quick, and close to those over pixels.
-        `nll` is -log Pr(y | photo) a measured superpixel at the new τ; `unary_rel` is that of z without the field.
+        `nll` is -log Pr(y | photo) a measured superpixel at the new τ; `scale` is the root of the mean squared error in
+        deviations before it is applied; `unary_rel` is that of z without the field.
         """
-        answers, unaries, q, log_determinants, measured = [], [], 0.0, 0.0, 0.0
+        answers, unaries, squares, q, log_determinants, measured = [], [], 0.0, 0.0, 0.0, 0.0
         for batch in self.batches:
-            z, y, batch_q, batch_log = self.measure(batch)
+            z, y, standardised, batch_q, batch_log = self.measure(batch)
             known = batch["measured"].numpy()
             truth = np.exp(batch["log_depth"].numpy()[known])
             answers.append(scoring.tally(np.exp(y.numpy()[known]), truth))
             unaries.append(scoring.tally(np.exp(z.numpy()[known]), truth))
+            squares += float((standardised.numpy()[known].astype(np.float64) ** 2).sum())
             q += float(tf.reduce_sum(batch_q))
             log_determinants += float(tf.reduce_sum(batch_log))
             measured += known.sum()
         tau = random_field.best_tau(q, measured)
-        if np.isfinite(tau):
+        scale = float(np.sqrt(tau * squares / measured))
+        if np.isfinite(tau * scale):
             self.model.tau.assign(tau)
+            self.model.scale.assign(scale)
         nll = random_field.negative_log_likelihood(q, log_determinants, measured, tau)
         scores = scoring.summary(answers)["pooled over pixels"]
         unary = scoring.summary(unaries)["pooled over pixels"]
-        return scores | {"unary_rel": unary["rel"], "nll": float(nll) / measured, "tau": tau}
+        return scores | {"unary_rel": unary["rel"], "nll": float(nll) / measured, "tau": tau, "scale": scale}
 
     def pictures(self) -> np.ndarray:
         """photo | truth | prediction | uncertainty of the first photos, uint8 [P, H, 4W + gaps, 3]."""
         panels = []
         for photo in self.photos.take(PICTURED):
             batch = {name: value[None] for name, value in photo.items()}
-            z, weights = self.model(batch)
-            y, sigma = random_field.marginals(z, weights, batch["pairs"], tf.convert_to_tensor(self.model.tau))
+            y, sigma = self.model.marginals(batch)
             truth = np.where(photo["measured"], np.exp(photo["log_depth"]), np.nan)
             image, labels, pairs = (photo[name].numpy() for name in ("image", "superpixels", "pairs"))
             depth, deviation = np.moveaxis(fill.smooth(np.stack([y[0], sigma[0]], axis=1), image, labels, pairs), 2, 0)

@@ -23,12 +23,12 @@ class Here:
         return contextlib.nullcontext()
 
     def rounds(
-        self, round: Callable, batches: Callable[[], tf.data.Dataset], count: Callable[[], int]
+        self, round: Callable[[], Callable], batches: Callable[[], tf.data.Dataset], count: Callable[[], int]
     ) -> Iterator[tf.Tensor]:
-        """The loss of each round while `count()` says that rounds are left to start."""
+        """The loss of each round while `count()` says that rounds are left to start, each the one `round()` gives."""
         iterator = iter(batches())
         while count() > 0:
-            yield round(iterator)
+            yield round()(iterator)
 
 
 class Cluster:
@@ -51,7 +51,7 @@ class Cluster:
         return self.strategy.scope()
 
     def rounds(
-        self, round: Callable, batches: Callable[[], tf.data.Dataset], count: Callable[[], int]
+        self, round: Callable[[], Callable], batches: Callable[[], tf.data.Dataset], count: Callable[[], int]
     ) -> Iterator[tf.Tensor | None]:
         """The loss of each round as it ends, by whatever worker; None where it is not known, or after WAIT_SECONDS.
 
@@ -74,7 +74,7 @@ class Cluster:
         while True:
             while flying < AHEAD * self.workers and count() - flying > 0:
                 flying += 1
-                value = self.coordinator.schedule(round, args=(iterators,))
+                value = self.coordinator.schedule(round(), args=(iterators,))
                 threading.Thread(target=fetch, args=(value,), daemon=True).start()
             if not flying:
                 return

@@ -1,0 +1,75 @@
+"""Encoders: photos, uint8 [B, H, W, 3], to feature maps float32 [B, h, w, C] from fine to coarse, each covering it all.
+
+An encoder is a Keras model or layer; its maps are at most a 32nd of the photo's size, the finest an 8th.
+"""
+
+import inspect
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from depthfield.network.layers import Residual, conv
+from depthfield.tool import UsageError
+
+STRIDES = (8, 16, 32)
+
+
+class Plain(layers.Layer):
+    """Halves the map at each of `widths`, with a residual block behind each of those from stride 8 on, which it gives.
+
+    Group normalisation in place of batch normalisation: it has no moving statistics that workers would have to share.
+    """
+
+    FINEST = 2  # the index in widths of the first map that is given: stride 8
+
+    def __init__(self, widths: tuple[int, ...]):
+        super().__init__(name="encoder")
+        self.stages = [
+            # the first map is large and its statistics are the photo's own
+            [conv(width, 5 if index == 0 else 3, stride=2, name=f"down{index}")]
+            + ([layers.GroupNormalization(8, name=f"norm{index}")] if index else [])
+            for index, width in enumerate(widths)
+        ]
+        self.blocks = [Residual(width, name=f"block{index}") for index, width in enumerate(widths)][self.FINEST :]
+
+    def call(self, image: tf.Tensor) -> list[tf.Tensor]:
+        x = tf.cast(image, tf.float32) / 127.5 - 1.0
+        maps = []
+        for index, stage in enumerate(self.stages):
+            for layer in stage:
+                x = layer(x)
+            x = tf.nn.relu(x)
+            if index >= self.FINEST:
+                x = self.blocks[index - self.FINEST](x)
+                maps.append(x)
+        return maps
+
+
+def vgg16() -> keras.Model:
+    """VGG16's thirteen convolutions (Simonyan and Zisserman 2015) without weights: one map, at stride 16."""
+    model = whole("VGG16")
+    return keras.Model(model.input, model.get_layer("block5_conv3").output, name="encoder")
+
+
+def application(name: str) -> keras.Model:
+    """A model of keras.applications, without weights, its last maps at STRIDES; normalisation of the input is inside.
+
+    Raises UsageError for a name that is none, or whose model does not normalise its input itself.
+    """
+    make = getattr(keras.applications, name, None)
+    if not callable(make) or "include_preprocessing" not in inspect.signature(make).parameters:
+        known = [one for one in dir(keras.applications) if one.startswith(("ConvNeXt", "EfficientNetV2"))]
+        raise UsageError(f"recipe: network.application is one of {', '.join(known)}, not {name!r}")
+    model = whole(name)
+    outputs = [layer.output for layer in model.layers]
+    side = 256
+    shapes = keras.Model(model.input, outputs).compute_output_shape((1, side, side, 3))
+    last = {side // shape[1]: output for shape, output in zip(shapes, outputs, strict=True) if len(shape) == 4}
+    return keras.Model(model.input, [last[stride] for stride in STRIDES], name="encoder")
+
+
+def whole(name: str, weights: str | None = None, top: bool = False) -> keras.Model:
+    """The model of keras.applications, with `weights` "imagenet" downloaded; `top`: with its classifier."""
+    shape = (224, 224, 3) if top else (None, None, 3)
+    return getattr(keras.applications, name)(include_top=top, weights=weights, input_shape=shape)

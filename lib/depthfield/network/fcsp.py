@@ -1,0 +1,43 @@
+"""DCNF-FCSP, the paper's second network: VGG16's convolutions over the whole photo and superpixel pooling.
+
+The pooling is that of the authors' code (do_sp_pooling.m). That two blocks of convolutions follow VGG16's last, at its
+stride of 16, and that layers of 128 and 16 follow the pooling is from memory of the paper.
+"""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from depthfield.network import encoders
+from depthfield.network.layers import conv, last
+from depthfield.network.pooling import pool
+
+
+def build(settings, start: float) -> keras.Model:
+    return Fcsp(settings.blocks, settings.dense, start)
+
+
+class Fcsp(keras.Model):
+    def __init__(self, blocks: tuple[int, ...], dense: tuple[int, ...], start: float):
+        super().__init__(name="fcsp")
+        self.encoder, self.application = encoders.vgg16(), "VGG16"
+        self.blocks = [conv(width, 3, f"block{6 + index}", activation="relu") for index, width in enumerate(blocks)]
+        self.dense = hidden(dense)
+        self.last = last(start, logistic=True)
+
+    def call(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        """z, float32 [B, n], for a batch (see records.batches)."""
+        x = self.encoder(keras.applications.vgg16.preprocess_input(tf.cast(batch["image"], tf.float32)))
+        for block in self.blocks:
+            x = block(x)
+        x = pool(x, batch["superpixels"], tf.shape(batch["present"])[1])
+        for layer in self.dense:
+            x = layer(x)
+        return self.last(x)[..., 0]
+
+
+def hidden(widths: tuple[int, ...]) -> list[layers.Layer]:
+    """The paper's dense layers before z: rectified, the last one logistic."""
+    kinds = ["relu"] * (len(widths) - 1) + ["sigmoid"]
+    shapes = enumerate(zip(widths, kinds, strict=True))
+    return [layers.Dense(width, kind, name=f"dense{index}") for index, (width, kind) in shapes]

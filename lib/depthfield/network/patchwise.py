@@ -1,0 +1,109 @@
+"""DCNF, the paper's first network: a square patch of the photo around each superpixel's centre, to z.
+
+Patches are cut out inside the graph and never stored: 700 of 224×224 would be 105 MB a photo.
+"""
+
+import re
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from depthfield.network.fcsp import hidden
+from depthfield.network.layers import dropout, last
+from depthfield.tool import UsageError
+
+
+class Convolution(NamedTuple):
+    width: int
+    size: int
+    stride: int
+    pool: bool
+
+
+def parse(text: str) -> Convolution:
+    """Read `64 11x11 /4 pool`: channels, kernel, a stride where it is not 1, and 3×3 maximum pooling of stride 2."""
+    found = re.fullmatch(r"(\d+) (\d+)x\2(?: /(\d+))?( pool)?", text)
+    if not found or not all(int(number) for number in found.groups("1")[:3]):
+        raise UsageError(f"recipe: a convolution is written as 64 11x11 /4 pool, not {text!r}")
+    return Convolution(int(found[1]), int(found[2]), int(found[3] or 1), bool(found[4]))
+
+
+def build(settings, start: float) -> keras.Model:
+    """The network of a recipe's Patchwise settings, its first answers near `start` (log metres)."""
+    return Patchwise(settings, start)
+
+
+class Convolutions(layers.Layer):
+    """Patches [N, S, S, 3] to their features [N, F]."""
+
+    def __init__(self, shapes: list[Convolution]):
+        super().__init__(name="encoder")
+        self.shapes = shapes
+        self.convolutions = [
+            layers.Conv2D(
+                shape.width,
+                shape.size,
+                strides=shape.stride,
+                padding="valid" if shape.stride > 1 else "same",
+                activation="relu",
+                kernel_initializer="he_normal",
+                name=f"conv{index + 1}",
+            )
+            for index, shape in enumerate(shapes)
+        ]
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        for shape, layer in zip(self.shapes, self.convolutions, strict=True):
+            x = layer(x)
+            if shape.pool:  # as MatConvNet: one row and column of padding, below and to the right
+                x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [0, 1], [0, 1], [0, 0]]), 3, 2, "VALID")
+        return tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
+
+
+class Patchwise(keras.Model):
+    def __init__(self, settings, start: float):
+        super().__init__(name="patchwise")
+        self.patch, self.dropout = settings.patch, settings.dropout
+        self.encoder = Convolutions([parse(text) for text in settings.convolutions])
+        self.dense = hidden(settings.dense)
+        self.last = last(start)
+
+    def call(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        """z, float32 [B, n], for a batch (see records.batches)."""
+        present = batch["present"]
+        x = self.encoder(patches(batch["image"], batch["superpixels"], present, self.patch) / 127.5 - 1.0)
+        for index, layer in enumerate(self.dense):
+            x = layer(x)
+            if index < len(self.dense) - 1:
+                x = dropout(x, self.dropout, batch, salt=index)
+        z = self.last(x)[..., 0]
+        return tf.tensor_scatter_nd_update(tf.zeros_like(present, tf.float32), tf.where(present), z)
+
+
+def patches(image: tf.Tensor, superpixels: tf.Tensor, present: tf.Tensor, size: int) -> tf.Tensor:
+    """Squares of `size` pixels around the centre of each superpixel that is present, zeros beyond the photo.
+
+    image uint8 [B, H, W, 3]; superpixels int32 [B, H, W]; present bool [B, n]. Returns float32 [number present, size,
+    size, 3] in the order of tf.where(present).
+    """
+    centre = tf.gather_nd(centres(superpixels, tf.shape(present)[1]), tf.where(present))
+    # The zeros are put there: beyond the photo is for crop_and_resize whatever a rounding error puts there.
+    margin = size // 2 + 1
+    padded = tf.pad(image, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
+    first = tf.round(centre) + (margin - size // 2)
+    ends = tf.cast(tf.shape(padded)[1:3] - 1, tf.float32)
+    boxes = tf.concat([first / ends, (first + (size - 1)) / ends], axis=1)  # whose samples are pixels
+    photo = tf.cast(tf.where(present)[:, 0], tf.int32)
+    return tf.image.crop_and_resize(padded, boxes, photo, [size, size], "nearest")
+
+
+def centres(superpixels: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """The mean row and column of each superpixel's pixels, float32 [B, n, 2], for n = `count`."""
+    batch, rows, columns = tf.unstack(tf.shape(superpixels))
+    label = tf.where(superpixels < 0, count, superpixels) + tf.range(batch)[:, None, None] * (count + 1)
+    place = tf.stack(tf.meshgrid(tf.range(rows), tf.range(columns), indexing="ij"), axis=-1)
+    place = tf.broadcast_to(tf.cast(place, tf.float32), [batch, rows, columns, 2])
+    found = tf.math.unsorted_segment_mean(tf.reshape(place, [-1, 2]), tf.reshape(label, [-1]), batch * (count + 1))
+    return tf.reshape(found, [batch, count + 1, 2])[:, :-1]

@@ -1,0 +1,88 @@
+"""Weights from elsewhere to begin a training with: another run's, or a backbone's that was trained on ImageNet."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from depthfield import files, tool
+from depthfield.network import encoders
+from depthfield.network.model import DepthField
+from depthfield.tool import Failure, say
+from depthfield.training import checkpoints
+
+
+def begin(model: DepthField, where: str, record: Path) -> None:
+    """Take the weights `where` has for this model, tell which were taken and which not, and note them in `record`.
+
+    `where` is the folder of a run; a file, `.weights.h5`, `.h5` or `.keras`, of the model of keras.applications the
+    encoder is made of; or "imagenet", where that can be downloaded. Raises Failure where nothing fits.
+    """
+    variables = {variable.path: variable for variable in model.variables}
+    found = of_run(Path(where)) if Path(where).is_dir() else of_backbone(model, where)
+    fits = {path for path, value in found.items() if path in variables and variables[path].shape == value.shape}
+    if not fits:
+        raise Failure(f"{where}: no weights that fit this recipe's network")
+    for path in fits:
+        variables[path].assign(found[path])
+    for name, paths in (("taken", fits), ("not taken, begun anew", variables.keys() - fits)):
+        if paths:
+            say(f"weights {name}: {', '.join(layers_of(paths))}")
+    files.write_json(record, {"from": where, "taken": sorted(fits)})
+
+
+def frozen(model: DepthField, record: Path) -> set[str]:
+    """The paths of the encoder's weights that were taken from elsewhere; none where `record` is not there."""
+    if not record.exists():
+        return set()
+    return set(json.loads(record.read_text())["taken"]) & {v.path for v in model.network.encoder.trainable_variables}
+
+
+def layers_of(paths) -> list[str]:
+    """The layers that variables belong to, by name."""
+    return sorted({path.removeprefix("field/").rpartition("/")[0] or path for path in paths})
+
+
+def of_run(run: Path) -> Mapping[str, np.ndarray]:
+    newest = checkpoints.newest(run / "checkpoints")
+    if newest is None:
+        raise Failure(f"{run}: no checkpoint to begin with")
+    return newest[1]
+
+
+def of_backbone(model: DepthField, where: str) -> dict[str, np.ndarray]:
+    """Weights by the paths of the encoder's variables, from a model of keras.applications in a file or downloaded."""
+    name, encoder = getattr(model.network, "application", None), model.network.encoder
+    if name is None:
+        raise Failure(f"{where}: this recipe's network has no backbone of keras.applications; begin with a run instead")
+    source = {layer.name: layer.get_weights() for layer in backbone(name, where).layers}
+    found = {}
+    for layer in encoder.layers:
+        weights = zip(layer.weights, source.get(layer.name, []), strict=False)  # what does not fit is not taken
+        found |= {variable.path: value for variable, value in weights}
+    return found
+
+
+def backbone(name: str, where: str) -> keras.Model:
+    """The model `name` of keras.applications with the weights of a file, or of "imagenet"."""
+    if where != "imagenet" and not Path(where).is_file():
+        raise Failure(f"{where}: no run, no file, and not the word imagenet")
+    problem = None
+    with tool.hushed():
+        try:
+            if where.endswith(".keras"):
+                return keras.models.load_model(where, compile=False)
+            if where == "imagenet":
+                return encoders.whole(name, where)
+        except Exception as error:  # whatever Keras raises: no network, another format, a custom layer
+            problem = error
+        for top in (False, True) if problem is None else ():
+            try:
+                whole = encoders.whole(name, None, top)
+                whole.load_weights(where)
+                return whole
+            except Exception as error:
+                problem = problem or error
+    raise Failure(f"{where}: no weights of {name}: {str(problem).splitlines()[0]}")

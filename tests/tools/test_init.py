@@ -1,0 +1,91 @@
+"""train-depth --init: weights from a run and from files of keras.applications, from the shell."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from conftest import run
+from shell import SMALL, options
+
+BACKBONE = ["network.application=MobileNetV3Small", "network.features=8", "network.attention=1", "network.dense=[8]"]
+WORDS = ["--recipe", "modern", "--steps", 4, *options([*BACKBONE, "round_steps=2", "batch_size=1"])]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The weights of an untrained backbone in the formats of Keras, with and without its classifier."""
+    folder = tmp_path_factory.mktemp("weights")
+    keras.utils.set_random_seed(1)
+    whole = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(None, None, 3))
+    whole.save(folder / "bare.keras")
+    whole.save_weights(folder / "bare.weights.h5")
+    top = keras.applications.MobileNetV3Small(include_top=True, weights=None, input_shape=(224, 224, 3))
+    for layer in (one for one in whole.layers if one.weights):
+        top.get_layer(layer.name).set_weights(layer.get_weights())
+    top.save_weights(folder / "top.weights.h5")
+    return folder, {weight.path: weight.numpy() for weight in whole.trainable_weights}
+
+
+def train(prepared, folder, *words):
+    return run(
+        "train-depth", "--run", folder, *words, *sorted((prepared / "rooms/records").glob("train-*")), cwd=folder.parent
+    )
+
+
+def values(folder) -> dict[str, np.ndarray]:
+    newest = sorted((folder / "checkpoints").glob("*.npz"))[-1]
+    with np.load(newest) as arrays:
+        return dict(arrays)
+
+
+@pytest.mark.parametrize("name", ["bare.keras", "bare.weights.h5", "top.weights.h5"])
+def test_a_backbone_is_taken_from_a_file_and_stays_as_it_is_while_it_is_frozen(prepared, files, tmp_path, name):
+    folder, theirs = files
+    done = train(prepared, tmp_path / "run", *WORDS, *options(["frozen_share=1"]), "--init", folder / name)
+    assert done.returncode == 0, done.stderr
+    taken, begun = (next(line for line in done.stderr.splitlines() if word in line) for word in ("taken: ", "anew: "))
+    assert "conv" in taken and "pooled/dense0" not in taken and "pooled/dense0" in begun and "conv" not in begun
+    ours = values(tmp_path / "run")
+    shared = ours.keys() & theirs.keys()  # not the last layers, which no map is taken from
+    assert len(shared) > 50
+    for path in shared:
+        np.testing.assert_array_equal(ours[path], theirs[path], err_msg=path)
+    assert shared < set(json.loads((tmp_path / "run/init.json").read_text())["taken"])  # and statistics with them
+
+
+def test_what_is_not_frozen_any_longer_is_trained(prepared, files, tmp_path):
+    folder, theirs = files
+    words = [*WORDS, *options(["frozen_share=0.5"]), "--init", folder / "bare.keras"]
+    first = train(prepared, tmp_path / "run", *words)
+    assert first.returncode == 0, first.stderr
+    ours = values(tmp_path / "run")
+    changed = [path for path in theirs if path in ours and not np.array_equal(ours[path], theirs[path])]
+    assert len(changed) > 50
+
+
+def test_a_run_begins_with_another_and_then_goes_on_with_its_own(prepared, trained, tmp_path):
+    words = ["--recipe", "small", "--steps", 16, *options([*SMALL[:-1], "network.dense=[12]", "learning_rate=0"])]
+    done = train(prepared, tmp_path / "run", *words, "--init", trained)
+    assert done.returncode == 0, done.stderr
+    before, after = values(trained), values(tmp_path / "run")
+    kept = "field/pooled/encoder/down0/kernel"
+    np.testing.assert_array_equal(before[kept], after[kept])
+    assert after["step"] == 16 and after["field/pooled/dense0/kernel"].shape == (8, 12)
+    assert "anew: pooled/dense0, pooled/z" in done.stderr
+    again = train(prepared, tmp_path / "run", *words, "--init", trained)
+    assert again.returncode == 0 and "taken" not in again.stderr and "going on from" in again.stderr
+
+
+def test_what_has_no_weights_is_named(prepared, files, tmp_path):
+    folder, _ = files
+    (tmp_path / "empty").mkdir()
+    for words, init, told in (
+        (WORDS, tmp_path / "none.keras", "no run, no file"),
+        (WORDS, tmp_path / "empty", "no checkpoint"),
+        (["--recipe", "small"], folder / "bare.keras", "no backbone"),
+        (["--recipe", "fcsp"], folder / "bare.weights.h5", "no weights of VGG16"),
+    ):
+        done = train(prepared, tmp_path / "run", *words, "--init", init)
+        assert done.returncode == 1 and told in done.stderr.splitlines()[-1], done.stderr
+        (tmp_path / "run/recipe.toml").unlink()

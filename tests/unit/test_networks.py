@@ -1,0 +1,147 @@
+"""The networks of the recipes: their sizes, what they are made of, and what they see."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from depthfield.network import encoders, patchwise
+from depthfield.network import model as models
+from depthfield.network.layers import dropout, last
+from depthfield.records import batches, patches
+from depthfield.tool import Failure, UsageError
+from depthfield.training import recipe as recipes
+
+ALL = ("texture", "histogram", "colour")
+# Trainable parameters of each recipe; of fcsp, 14,714,688 are VGG16's, as published.
+PARAMETERS = {"small": 883_732, "demo": 812_628, "seed": 2_336_675, "dcnf": 40_482_724, "fcsp": 19_502_052}
+PARAMETERS |= {"modern": 28_536_932, "dcnf-small": 91_012}
+
+
+def build(name: str, *changes: str) -> models.DepthField:
+    random.seed(0)
+    return models.build(recipes.load(name, changes), ALL, 1.0)
+
+
+def count(variables) -> int:
+    return sum(int(np.prod(variable.shape)) for variable in variables)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_number_of_parameters_is_known_and_their_names_differ(name):
+    model = build(name)
+    assert count(model.trainable_variables) == PARAMETERS[name]
+    assert len({variable.path for variable in model.variables}) == len(model.variables)
+
+
+# Of the published networks, layer by layer.
+LAYERS = {
+    "dcnf": {
+        "conv1": 23_296, "conv2": 409_856, "conv3": 590_080, "conv4": 590_080, "conv5": 590_080,
+        "dense0": 37_752_832, "dense1": 524_416, "dense2": 2_064, "z": 17, "field": 3,
+    },
+    "fcsp": {
+        "block1_conv1": 1_792, "block1_conv2": 36_928, "block2_conv1": 73_856, "block2_conv2": 147_584,
+        "block3_conv1": 295_168, "block3_conv2": 590_080, "block3_conv3": 590_080, "block4_conv1": 1_180_160,
+        "block4_conv2": 2_359_808, "block4_conv3": 2_359_808, "block5_conv1": 2_359_808, "block5_conv2": 2_359_808,
+        "block5_conv3": 2_359_808, "block6": 2_359_808, "block7": 2_359_808, "dense0": 65_664, "dense1": 2_064, "z": 17,
+        "field": 3,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_layers_of_the_published_networks_have_their_sizes(name):
+    sizes = Counter()
+    for variable in build(name).trainable_variables:
+        sizes[variable.path.split("/")[-2]] += int(np.prod(variable.shape))
+    assert sizes == LAYERS[name]
+
+
+def batch(*sizes: tuple[int, int], method: str = "grid:24") -> dict[str, tf.Tensor]:
+    """Noise photos of these sizes, padded."""
+    rng, made = np.random.default_rng(0), []
+    for size in sizes:
+        image = rng.integers(0, 256, (*size, 3), np.uint8)
+        fields = patches.make(image, np.full(size, 2.0, np.float32), "", method, ALL)._asdict()
+        made.append(batches.prepare({name: tf.constant(fields[name]) for name in batches.FIELDS}))
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter(made),
+        output_signature={name: tf.TensorSpec([None] * value.ndim, value.dtype) for name, value in made[0].items()}
+        | {"image": tf.TensorSpec([None, None, 3], tf.uint8), "similarities": tf.TensorSpec([None, 3])}
+        | {"pairs": tf.TensorSpec([None, 2], tf.int32)},
+    )
+    return next(iter(batches.padded(dataset, len(sizes))))
+
+
+@pytest.mark.parametrize("name", ["small", "seed", "fcsp", "modern"])
+def test_z_of_a_photo_does_not_depend_on_the_padding_of_its_batch(name):
+    """But for the networks with a photo-wide view, to which padding below and to the right is black ground."""
+    changes = {"small": ["network.attention=1"], "seed": ["network.patch=64"]}.get(name, [])
+    network = build(name, *changes).network
+    alone, padded = batch((96, 96)), batch((96, 96), (96, 96))
+    z, both = network(alone).numpy(), network(padded).numpy()
+    assert z.shape == (1, 16) and both.shape == (2, 16) and np.isfinite(both).all()
+    np.testing.assert_allclose(both[0], z[0], rtol=1e-3, atol=1e-4)
+    if name == "seed":  # which sees no further than its patches
+        both = network(batch((96, 96), (120, 144))).numpy()
+        np.testing.assert_allclose(both[0, :16], z[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["small", "seed", "fcsp"])
+def test_the_first_answers_are_near_the_mean_depth(name):
+    z = build(name, *["network.patch=64"] * (name == "seed")).network(batch((96, 96))).numpy()
+    np.testing.assert_allclose(z, 1.0, atol=0.2)
+
+
+def test_behind_logistic_units_weights_begin_larger_and_equal_inputs_give_the_start():
+    small, large = (last(1.5, logistic=logistic) for logistic in (False, True))
+    inputs = tf.random.stateless_uniform([200, 16], [0, 1])
+    assert small(inputs).numpy().std() < 0.05 < 0.1 < large(inputs).numpy().std()
+    np.testing.assert_allclose(large(tf.fill([1, 16], 0.5)), 1.5, atol=1e-5)
+
+
+def test_patches_lie_around_the_centres_with_zeros_beyond_the_photo():
+    for size, side in (((96, 120), 40), ((160, 200), 64)):
+        one = batch(size)
+        image, labels = one["image"].numpy()[0], one["superpixels"].numpy()[0]
+        cut = tf.function(patchwise.patches)(one["image"], one["superpixels"], one["present"], side).numpy()
+        assert cut.shape == (labels.max() + 1, side, side, 3)
+        padded = np.pad(image, [(side, side), (side, side), (0, 0)])
+        for label in range(labels.max() + 1):
+            row, column = np.round(np.argwhere(labels == label).mean(axis=0)).astype(int)  # half to even, as TensorFlow
+            here = padded[row + side // 2 :, column + side // 2 :][:side, :side]
+            np.testing.assert_array_equal(cut[label], here)
+
+
+@pytest.mark.parametrize("text", ["64", "64 3x5", "64 3x3 /0", "0 3x3", "64 3x3 max"])
+def test_a_convolution_that_cannot_be_read_is_named(text):
+    with pytest.raises(UsageError, match="64 11x11 /4 pool"):
+        patchwise.parse(text)
+
+
+def test_dropout_is_drawn_from_the_seed_of_a_batch_and_only_in_training():
+    x = tf.ones([50, 40])
+    assert dropout(x, 0.5, {}, 0) is x
+    seeds = [{"seed": tf.constant([[number, 1]], tf.int64)} for number in (3, 3, 4)]
+    first, again, other = (dropout(x, 0.5, seed, 0).numpy() for seed in seeds)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any() and set(np.unique(first)) == {0, 2}
+    assert (dropout(x, 0.5, seeds[0], 1).numpy() != first).any()
+
+
+def test_only_backbones_that_normalise_their_input_are_taken():
+    for name in ("ResNet50", "None", "vgg16"):
+        with pytest.raises(UsageError, match="ConvNeXtTiny"):
+            encoders.application(name)
+
+
+def test_a_recipe_may_use_some_of_the_similarities_only():
+    model = build("small", 'similarities=["colour"]')
+    one = batch((48, 48))
+    _, weights = model(one)
+    np.testing.assert_allclose(weights, one["similarities"][..., 2])
+    with pytest.raises(Failure, match="without the similarities texture"):
+        models.build(recipes.load("small"), ("histogram", "colour"), 1.0)
