@@ -7,10 +7,13 @@ SHELL := /bin/bash
 PYTHON     ?= python3#           the Python to set up with, 3.11 or newer
 DATA_DIR   ?= ./data#            where datasets live
 RUN_DIR    ?= ./runs#            where runs live
-DATASET    ?= rooms#             the dataset of train, distributed, evaluate
+DATASET    ?= rooms#             the dataset of train, distributed, evaluate, reproduce
 MODEL      ?= small
 RECIPE     ?= $(MODEL)#          a recipe of lib/recipes, or a .toml file (MODEL is its older name)
 RUNID      ?= $(DATASET)-$(notdir $(basename $(RECIPE)))#  the run's folder in RUN_DIR
+SET        ?=#                   settings of the recipe to change: SET="loss=unary seed=1"
+PROTOCOL   ?=#                   reproduce: by which score-depth measures (else those that the paper has of DATASET)
+INIT       ?=#                   train: weights to begin with, a run, a file or imagenet (reproduce of fcsp: imagenet)
 STEPS      ?=#                   training steps in all (the recipe's own otherwise)
 BATCHSIZE  ?=#                   photos a step of one worker
 WORKERS    ?= 2#                 workers of distributed
@@ -25,12 +28,14 @@ WAIT       ?=#                   distributed: seconds to wait for slots and node
 CKPT_FREQ  ?=#                   seconds between checkpoints
 SUM_FREQ   ?=#                   seconds between lines of metrics
 TIMEOUT    ?=#                   stop after so many seconds with everything saved, status 99
+SUPERPIXELS ?=#                  preprocess: about so many at 640x480, or grid:PIXELS (reproduce: the authors')
 WIDTH      ?=#                   preprocess: make wider photos smaller
 HEIGHT     ?=#                   preprocess: make higher photos smaller
 START      ?=#                   preprocess: leave out the first photos
 LIMIT      ?=#                   preprocess: take no more photos
 FORCE      ?=#                   1: do again what is there already
 PHOTOS     ?=#                   predict: files or folders
+RUN        ?= $(RUN_DIR)/$(RUNID)#  export: the run's folder
 TB_PORT    ?= 5003#              TensorBoard's port
 
 export DATA_DIR RUN_DIR DATASET RECIPE RUNID STEPS BATCHSIZE WORKERS PS_NODES CKPT_FREQ SUM_FREQ TIMEOUT \
@@ -45,13 +50,14 @@ NAMES := $(or $(NAMES),$(DATASET))
 
 force := $(if $(FORCE),--force)
 option = $(if $($(1)),$(2) $($(1)))
+changes = $(SET:%=--set %) $(call option,INIT,--init)
 training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--steps) $(call option,TIMEOUT,--timeout) \
 	$(if $(BATCHSIZE),--set batch_size=$(BATCHSIZE)) $(if $(CKPT_FREQ),--set checkpoint_seconds=$(CKPT_FREQ)) \
-	$(if $(SUM_FREQ),--set summary_seconds=$(SUM_FREQ))
+	$(if $(SUM_FREQ),--set summary_seconds=$(SUM_FREQ)) $(changes)
 records = $(DATA_DIR)/$(DATASET)/records
 
-.PHONY: help install datasets download preprocess convert train distributed status stop evaluate predict tb demo test lint trial \
-	grid-packages grid-test grid-test-long grid-demo bench-grid
+.PHONY: help install datasets download preprocess convert train distributed status stop evaluate reproduce predict export tb demo \
+	test lint trial grid-packages grid-test grid-test-long grid-demo bench-grid bench-field
 
 help: ## show this
 	@echo "targets:"
@@ -75,8 +81,9 @@ download: install ## fetch or render datasets: make download make3d1 make3d2 nyu
 	bin/fetch-dataset $(force) $(NAMES)
 
 preprocess: install ## divide photos into superpixels: make preprocess rooms
-	printf '%s\n' $(NAMES:%=$(DATA_DIR)/%/raw) | bin/make-patches $(force) $(call option,WIDTH,--width) \
-		$(call option,HEIGHT,--height) $(call option,START,--start) $(call option,LIMIT,--limit) > /dev/null
+	printf '%s\n' $(NAMES:%=$(DATA_DIR)/%/raw) | bin/make-patches $(force) \
+		$(call option,SUPERPIXELS,--superpixels) $(call option,WIDTH,--width) $(call option,HEIGHT,--height) \
+		$(call option,START,--start) $(call option,LIMIT,--limit) > /dev/null
 
 convert: install ## pack patches into TFRecord shards: make convert rooms
 	find $(NAMES:%=$(DATA_DIR)/%/patches) -name '[!.]*.npz' | bin/to-tfrecord $(force)
@@ -85,7 +92,7 @@ train: install ## train RECIPE on DATASET in one process
 	bin/train-depth $(training) $(records)/train-*.tfrecord
 
 distributed: install ## the same with WORKERS workers and PS_NODES parameter servers, on the grid if there is one
-	sge/cluster.sh
+	sge/cluster.sh $(changes)
 
 status: install ## how the run RUNID is: its nodes, its last step and checkpoint
 	@bin/cluster-status --run $(RUN_DIR)/$(RUNID)
@@ -96,9 +103,27 @@ stop: ## end the run RUNID of distributed, with everything saved, and nothing el
 evaluate: install ## score the run RUNID on the test photos of DATASET
 	bin/score-depth --run $(RUN_DIR)/$(RUNID) $(records)/test-*.tfrecord
 
+# The authors' superpixels have 20×20 pixels of NYU's 640×480, and 16×16 where Make3D's photos are made 600×450
+# (init_dcnf.m): some 768 and 1055 a photo. Our Make3D photos have 460×345 pixels, 1055 of which are 2042 at 640×480.
+superpixels_of_nyu := 768
+superpixels_of_make3d1 := 2042
+superpixels_of_make3d2 := 2042
+reproduce: SUPERPIXELS := $(or $(SUPERPIXELS),$(superpixels_of_$(DATASET)))
+reproduce: INIT := $(or $(INIT),$(if $(filter fcsp,$(RECIPE)),imagenet))
+reproduce: PROTOCOL := $(or $(PROTOCOL),$(if $(filter make3d%,$(DATASET)),make3d-c1 make3d-c2,nyu))
+reproduce: download preprocess convert train ## all of it, and the scores beside the paper's: DATASET=nyu RECIPE=fcsp
+	@status=0; for protocol in $(PROTOCOL); do \
+	bin/score-depth --protocol $$protocol --published --run $(RUN_DIR)/$(RUNID) \
+		--save $(RUN_DIR)/$(RUNID)/$$protocol.json $(DATA_DIR)/$(DATASET)/raw || status=$$?; done; exit $$status
+
+.NOTPARALLEL: # each step of reproduce reads what the one before wrote
+
 predict: install ## the depth of PHOTOS by the run RUNID: make predict PHOTOS="holiday.jpg more/"
 	@test -n '$(PHOTOS)' || { echo 'name photos: make predict PHOTOS="holiday.jpg more/"' >&2; exit 2; }
 	bin/predict-depth --run $(RUN_DIR)/$(RUNID) --out $(RUN_DIR)/$(RUNID)/predictions --picture --uncertainty $(PHOTOS)
+
+export: install ## the run RUN as a SavedModel, RUN/model, that predicts without this code: make export RUN=runs/first
+	bin/export-model --run $(RUN)
 
 tb: install ## TensorBoard over all runs, on TB_PORT
 	.venv/bin/tensorboard --logdir $(RUN_DIR) --port $(TB_PORT)
@@ -132,6 +157,9 @@ grid-demo: install grid-packages ## boot a Grid Engine of four hosts here, and t
 
 bench-grid: install grid-packages ## how fast it is on that grid, beside its bars
 	@PYTHONPATH=tests .venv/bin/python -m grid.bench
+
+bench-field: install ## what field and recipes reach, beside their bars (hours); PARTS="parts rooms", REAL=folder
+	@TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests:lib .venv/bin/python -m bench.field $(PARTS)
 
 lint: install
 	.venv/bin/ruff check lib bin tests

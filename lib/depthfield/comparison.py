@@ -1,12 +1,12 @@
-"""The scores of anybody's depth maps against measured ones, files of two folders paired by name."""
+"""The scores of anybody's depth maps against those of another folder, or of a dataset by a protocol, paired by name."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from depthfield import scoring
-from depthfield.samples import images
+from depthfield import protocols, scoring
+from depthfield.samples import Sample, images
 from depthfield.tool import Failure, progress, say
 
 
@@ -33,6 +33,22 @@ def of_folders(
     if not any(one.pixels for one in tallies):
         raise Failure("no pixel has both a prediction and a measurement")
     return {"prediction": scoring.summary(tallies)}, refused
+
+
+def by_protocol(
+    name: str, predictions: Path, raw: Path, scale: float | None, limit: int | None
+) -> tuple[dict[str, dict], int]:
+    """protocols.score of the depth maps of a folder, each by the name of its test photo in the dataset folder `raw`."""
+    predicted, photos = depth_maps(predictions), protocols.samples(name, raw, limit)
+    if not any(sample.name in predicted for sample in photos):
+        raise Failure(f"no depth map of {predictions} has the name of a test photo in {raw}, as {photos[0].name}.png")
+
+    def predict(sample: Sample, photo: np.ndarray) -> dict[str, np.ndarray]:
+        if sample.name not in predicted:
+            raise Failure(f"{sample.source}: no prediction {sample.name}.png or .npy in {predictions}")
+        return {"prediction": resized(images.read_depth(predicted[sample.name], scale), photo.shape[:2])}
+
+    return protocols.score(name, raw, photos, predict)
 
 
 def depth_maps(folder: Path) -> dict[str, Path]:

@@ -30,7 +30,8 @@ class Prediction(NamedTuple):
 class Predictor:
     """The newest good checkpoint of a run. Raises Failure where the run has none, or one of another recipe."""
 
-    def __init__(self, run: Path):
+    def __init__(self, run: Path, how: str = "smooth"):
+        self.fill = fill.FILLS[how]
         self.survey = survey.read(run / "survey.json")
         self.settings = patches.Settings.from_json(self.survey.settings)
         self.recipe = recipes.load(str(run / "recipe.toml"))
@@ -69,7 +70,7 @@ class Predictor:
         y, deviation = self.marginals({name: value[None] for name, value in photo.items()})
         both = np.stack([y[0], deviation[0]], axis=1)
         log_depth, deviation = np.moveaxis(
-            fill.smooth(both, fields["image"], fields["superpixels"], fields["pairs"]), 2, 0
+            self.fill(both, fields["image"], fields["superpixels"], fields["pairs"]), 2, 0
         )
         depth = np.clip(np.exp(log_depth), self.recipe.nearest, self.recipe.farthest)
         return Prediction(depth, depth * deviation)

@@ -4,11 +4,13 @@ The formulas are those of Liu et al. and Eigen et al., as in FCRN's error_metric
 over images are two different numbers; every score here says which it is.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 METRICS = ("rel", "log10", "rms", "delta1", "delta2", "delta3")
+AVERAGES = POOLED, MEAN = "pooled over pixels", "mean of images"
 
 
 class Tally(NamedTuple):
@@ -54,8 +56,8 @@ def summary(tallies: list[Tally]) -> dict:
     pooled = scores(sum(one.sums for one in compared), pixels)
     each = [scores(one.sums, one.pixels) for one in compared]
     return {
-        "pooled over pixels": {name: float(pooled[name]) for name in METRICS},
-        "mean of images": {name: float(np.mean([image[name] for image in each])) for name in METRICS},
+        POOLED: {name: float(pooled[name]) for name in METRICS},
+        MEAN: {name: float(np.mean([image[name] for image in each])) for name in METRICS},
         "images": len(compared),
         "pixels": pixels,
         "coverage": pixels / sum(one.measured for one in tallies),
@@ -64,9 +66,20 @@ def summary(tallies: list[Tally]) -> dict:
 
 def table(summaries: dict[str, dict]) -> str:
     """Summaries by name, as lines for a person."""
-    rows = [f"{'':42}" + "".join(f"{name:>8}" for name in METRICS)]
+    rows = columns((f"{name}, {kind}", one[kind]) for name, one in summaries.items() for kind in AVERAGES)
     for name, one in summaries.items():
-        for kind in ("pooled over pixels", "mean of images"):
-            values = "".join(f"{one[kind][metric]:8.3f}" for metric in METRICS)
-            rows.append(f"{f'{name}, {kind}':42}" + values)
+        if "within 1 σ" in one:
+            shares = (f"{one[f'within {number} σ']:.1%} within {number} σ" for number in (1, 2))
+            rows.append(f"{name}, errors: {', '.join(shares)} (a Gaussian's: 68.3%, 95.4%)")
     return "\n".join(rows)
+
+
+def columns(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:
+    """Lines of METRICS under their names, each with its label in front; what a row does not know is a dash."""
+    rows = list(rows)
+    width = max(42, *(len(label) + 1 for label, _ in rows))
+    lines = [" " * width + "".join(f"{metric:>8}" for metric in METRICS)]
+    for label, values in rows:
+        told = (f"{values[metric]:.3f}" if metric in values else "-" for metric in METRICS)
+        lines.append(f"{label:{width}}" + "".join(f"{value:>8}" for value in told))
+    return lines

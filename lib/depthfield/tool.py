@@ -122,6 +122,13 @@ def number(arguments: dict, option: str, kind: Callable[[str], Item] = int, leas
     return value
 
 
+def choice(arguments: dict, option: str, known: Iterable[str]) -> str:
+    """The value of an option that is one of several words; a UsageError where it is another."""
+    if arguments[option] not in known:
+        raise UsageError(f"{option} is one of {', '.join(known)}, not {arguments[option]!r}")
+    return arguments[option]
+
+
 def progress(items: Iterable[Item], total: int | None, unit: str) -> Iterator[Item]:
     """Pass `items` on while telling how far we are: a bar on a terminal, a line now and then in a log."""
     if sys.stderr.isatty():

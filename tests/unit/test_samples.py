@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+from layouts import DEPTHS, PHOTOS, write_make3d1, write_nyu
 from PIL import Image
 
 from depthfield import tool
@@ -33,22 +34,6 @@ def check(sample: Sample, height: int, width: int) -> tuple[np.ndarray, np.ndarr
 
 
 # ------------------------------------------------------------------------------------------------------------- nyu
-
-PHOTOS = random.integers(0, 256, (6, 12, 16, 3), np.uint8)  # N×H×W×3; MATLAB's H×W×3×N is reversed in the file
-DEPTHS = random.uniform(0.7, 9.9, (6, 12, 16)).astype(np.float32)
-
-
-def write_nyu(raw, photos=PHOTOS, depths=DEPTHS, train=(5, 1, 2), test=(3, 6)):
-    with h5py.File(raw / nyu.FRAMES, "w", userblock_size=512) as file:
-        for name, frames in (("images", photos), ("depths", depths)):
-            if frames is not None:
-                stored = np.moveaxis(frames, (1, 2), (-1, -2))
-                file.create_dataset(name, data=stored, compression="gzip", chunks=(1, *stored.shape[1:]))
-    with (raw / nyu.FRAMES).open("r+b") as file:
-        file.write(b"MATLAB 7.3 MAT-file")
-    division = {"trainNdxs": np.uint16([train]).T, "testNdxs": np.uint16([test]).T}
-    scipy.io.savemat(raw / nyu.DIVISION, division)
-    return raw
 
 
 def test_nyu_frames_carry_their_official_number_and_split(tmp_path):
@@ -150,19 +135,6 @@ def test_a_damaged_nyu_frame_is_refused_and_the_others_read(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------- make3d
-
-
-def write_make3d1(raw, names, split="train", depth=None):
-    """Photos of a colour of their own, and grids of a depth of their own."""
-    photos, grids = {"train": ("Train400Img", "Train400Depth"), "test": ("Test134", "Gridlaserdata")}[split]
-    for number, name in enumerate(names, start=1):
-        for top in (photos, grids):
-            (raw / top).mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (170, 227), (10 * number, 0, 0)).save(raw / photos / f"img-{name}.jpg", quality=95)
-        grid = np.full((55, 305, 4), -7.0)
-        grid[..., 3] = number if depth is None else depth
-        scipy.io.savemat(raw / grids / f"depth_sph_corr-{name}.mat", {"Position3DGrid": grid}, do_compression=True)
-    return raw
 
 
 def test_make3d_pairs_by_the_identifier_and_names_what_has_no_partner(tmp_path, capsys):

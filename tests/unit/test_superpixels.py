@@ -73,3 +73,40 @@ def test_fill_blends_where_the_photo_has_no_edge():
     row = fill.smooth(values, image, labels, superpixels.pairs(labels))[10, :, 0]
     assert np.abs(np.diff(row)).max() < 10  # piecewise constant, the steps would be 20
     assert values.min() <= row.min() and row.max() <= values.max()
+
+
+def test_colourisation_solves_levins_equations():
+    """On a photo of one grey each pixel is the mean of its neighbours, but where a value is given: (A + G)x = Gv."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (12, 16, 1), np.uint8).repeat(3, axis=2)
+    labels = superpixels.segment(image, "grid:4")
+    values = rng.uniform(1, 5, (12, 2))
+    filled = fill.colourise(values, image, labels, superpixels.pairs(labels))
+    assert filled.shape == (12, 16, 2) and filled.dtype == np.float32
+    grey = image[..., 0] / 255.0
+    known = {
+        tuple(np.rint(centre).astype(int)): value
+        for centre, value in zip(superpixels.centres(labels), values, strict=True)
+    }
+    for row in range(12):
+        for column in range(16):
+            near = [(r, c) for r in range(row - 1, row + 2) for c in range(column - 1, column + 2)]
+            near = [(r, c) for r, c in near if 0 <= r < 12 and 0 <= c < 16]
+            variance = np.var([grey[place] for place in near])
+            near.remove((row, column))
+            squares = np.array([(grey[place] - grey[row, column]) ** 2 for place in near])
+            spread = max(0.6 * variance, squares.min() / -np.log(0.01), 2e-6)
+            weights = np.exp(-squares / spread)
+            mean = sum(w * filled[place] for w, place in zip(weights / weights.sum(), near, strict=True))
+            given = known.get((row, column))
+            residual = filled[row, column] - mean + (filled[row, column] - given if given is not None else 0)
+            np.testing.assert_allclose(residual, 0, atol=1e-4)
+
+
+def test_colourisation_keeps_to_edges():
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[:, 40:] = 255
+    labels = superpixels.segment(image, "grid:20")
+    values = np.where(superpixels.centres(labels)[:, 1:] < 40, 1.0, 5.0)
+    filled = fill.colourise(values, image, labels, superpixels.pairs(labels))[..., 0]
+    assert filled[:, :39].max() < 1.1 and filled[:, 41:].min() > 4.9

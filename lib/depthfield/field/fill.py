@@ -1,6 +1,9 @@
-"""From superpixels back to pixels."""
+"""From superpixels back to pixels: a fast way that keeps edges, and that of the authors."""
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import splu
+from skimage.color import rgb2gray
 
 from depthfield.field import superpixels
 
@@ -43,3 +46,47 @@ def neighbour_table(pairs: np.ndarray, count: int) -> np.ndarray:
     neighbours = np.full((count, place.max() + 1), -1)
     neighbours[owner, place] = other
     return neighbours
+
+
+def colourise(values: np.ndarray, image: np.ndarray, labels: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Spread superpixel values from their centres as Levin, Lischinski and Weiss 2004 do colours: the authors' fill.
+
+    Each pixel shall be the mean of its 3×3 neighbours, weighted by how like its grey theirs is, and the pixel at a
+    superpixel's centre its value too, both in least squares of weight 1: (A + G)x = Gv, one sparse factorisation.
+    Arguments and result as of `smooth`; pairs are not needed.
+    """
+    height, width = labels.shape
+    centre = np.rint(superpixels.centres(labels)).astype(np.int64)
+    known = centre[:, 0] * width + centre[:, 1]
+    given = np.zeros((height * width, values.shape[1]))
+    given[known] = values
+    weight = np.zeros(height * width)
+    weight[known] = 1.0
+    system = sparse.diags_array(1 + weight) - affinities(rgb2gray(image))
+    solved = splu(system.tocsc()).solve(given * weight[:, None])
+    return solved.astype(np.float32).reshape(height, width, -1)
+
+
+def affinities(grey: np.ndarray) -> sparse.csr_array:
+    """How much of each pixel's value comes from each of its 3×3 neighbours; rows of a sparse matrix, with sum 1.
+
+    exp(-(g_r - g_s)² / 2σ_r²) with σ_r² of 0.6/2 times the variance of the window, and not so small that the nearest
+    neighbour would weigh below 0.01: the constants of Levin's own code. grey float H×W from 0 to 1.
+    """
+    height, width = grey.shape
+    padded = np.pad(grey, 1, constant_values=np.nan)
+    window = np.stack([padded[r : r + height, c : c + width] for r in range(3) for c in range(3)], axis=-1)
+    around = np.delete(window, 4, axis=-1)
+    difference = (around - grey[..., None]) ** 2
+    spread = np.maximum(0.6 * np.nanvar(window, axis=-1), np.nanmin(difference, axis=-1) / -np.log(0.01))
+    likeness = np.nan_to_num(np.exp(-difference / np.maximum(spread, 2e-6)[..., None]))
+    likeness /= likeness.sum(axis=-1, keepdims=True)
+    number = np.pad(np.arange(height * width).reshape(height, width), 1)
+    columns = np.stack([number[r : r + height, c : c + width] for r in range(3) for c in range(3)], axis=-1)
+    columns = np.delete(columns, 4, axis=-1)
+    rows = np.broadcast_to(np.arange(height * width).reshape(height, width, 1), columns.shape)
+    size = height * width
+    return sparse.csr_array((likeness.ravel(), (rows.ravel(), columns.ravel())), shape=(size, size))
+
+
+FILLS = {"smooth": smooth, "colourise": colourise}

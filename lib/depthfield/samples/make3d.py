@@ -16,16 +16,17 @@ from PIL import Image
 from depthfield import tool
 from depthfield.samples import Sample, folder, images
 
-HEIGHT, WIDTH = 460, 345  # protocol C1's size; the photos have 2272×1704 pixels, the laser grids 55×305
+# The size that published scores are measured at; the photos have 2272×1704 pixels, the laser grids 55×305.
+HEIGHT, WIDTH = 460, 345
 FOLDERS = {"train": ("train400", "dataset3"), "test": ("test134", "gridlaserdata", "dataset2")}
 
 
-def samples(raw: Path) -> Iterator[Sample]:
+def samples(raw: Path, resampling: Image.Resampling = Image.Resampling.NEAREST) -> Iterator[Sample]:
     """The photos under `raw` that have a laser grid: both are recognised by their folders, wherever these lie.
 
     A photo and its grid share the identifier in their names: `img-ID.jpg` and `depth_sph_corr-ID.mat` or
     `depth-ID.mat`. What has no partner is named on stderr and left out. Each photo is read at 460×345, its depth
-    brought to that size by nearest neighbour. Raises tool.Failure where nothing is found.
+    brought to that size by `resampling`, nearest neighbour or bilinear. Raises tool.Failure where nothing is found.
     """
     photos = _files(Path(raw), (".jpg", ".jpeg"))
     grids = _files(Path(raw), (".mat",))
@@ -40,7 +41,7 @@ def samples(raw: Path) -> Iterator[Sample]:
             split=split,
             source=str(photo.relative_to(raw)),
             inputs=(str(photo), str(grid)),
-            read=functools.partial(_read, photo, grid),
+            read=functools.partial(_read, photo, grid, resampling),
         )
 
 
@@ -66,7 +67,7 @@ def _split(path: Path) -> str | None:
     return None
 
 
-def _read(photo: Path, grid: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read(photo: Path, grid: Path, resampling: Image.Resampling) -> tuple[np.ndarray, np.ndarray]:
     with images.opened(photo) as image:
         pixels = images.as_rgb(image)
     if pixels.shape[1] > pixels.shape[0]:  # Dataset2 and 3 lie on their side; their grids are upright
@@ -79,5 +80,5 @@ def _read(photo: Path, grid: Path) -> tuple[np.ndarray, np.ndarray]:
     depth = Image.fromarray(images.measured(values, grid))
     return (
         np.array(Image.fromarray(pixels).resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)),
-        np.array(depth.resize((WIDTH, HEIGHT), Image.Resampling.NEAREST)),
+        np.array(depth.resize((WIDTH, HEIGHT), resampling)),
     )

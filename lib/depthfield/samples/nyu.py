@@ -1,4 +1,4 @@
-"""NYU Depth v2, the labelled part: 1449 indoor photos of 640×480 with filled-in depth, in their official division."""
+"""NYU Depth v2, the labelled part: 1449 indoor photos of 640×480 with depth, in their official division."""
 
 import contextlib
 import functools
@@ -15,9 +15,10 @@ from depthfield.samples import Sample, images
 FRAMES, DIVISION = "nyu_depth_v2_labeled.mat", "splits.mat"
 
 
-def samples(raw: Path) -> Iterator[Sample]:
+def samples(raw: Path, depth: str = "depths") -> Iterator[Sample]:
     """The frames that `raw/splits.mat` names, in the order of the file, by their official number (`00017`, from 1).
 
+    `depth` is the array that is read: `depths`, whose holes are filled in, or `rawDepths`, as the camera measured.
     Nothing but the frame asked for is read from the 2.8 GB of `raw/nyu_depth_v2_labeled.mat`. Raises tool.Failure
     where a file is missing or unusable, or where the division does not fit the frames.
     """
@@ -25,7 +26,7 @@ def samples(raw: Path) -> Iterator[Sample]:
     for file in (frames, division):
         if not file.exists():
             raise tool.Failure(f"{file}: not there; `fetch-dataset` makes or fetches it")
-    with _arrays(frames) as (photos, _):
+    with _arrays(frames, depth) as (photos, _):
         count = len(photos)
     for number, split in sorted(_division(division, count).items()):
         yield Sample(
@@ -33,7 +34,7 @@ def samples(raw: Path) -> Iterator[Sample]:
             split=split,
             source=f"{frames.name}#{number}",
             inputs=(str(frames),),
-            read=functools.partial(_read, frames, number),
+            read=functools.partial(_read, frames, number, depth),
         )
 
 
@@ -54,18 +55,18 @@ def _division(path: Path, count: int) -> dict[int, str]:
 
 
 @contextlib.contextmanager
-def _arrays(path: Path, frame: str = "") -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
-    """Yield `images`, uint8 N×3×W×H, and `depths`, float N×W×H metres: MATLAB's axes come reversed in HDF5."""
+def _arrays(path: Path, depth: str, frame: str = "") -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
+    """Yield `images`, uint8 N×3×W×H, and the depths, float N×W×H metres: MATLAB's axes come reversed in HDF5."""
     try:
         with h5py.File(path, locking=False) as file:  # many shared disks know no locks, and nobody writes
-            for name in ("images", "depths"):
+            for name in ("images", depth):
                 if not isinstance(file.get(name), h5py.Dataset):
                     raise tool.Failure(f"{path}: has no `{name}`: is it the labelled part of NYU Depth v2?")
-            photos, depths = file["images"], file["depths"]
+            photos, depths = file["images"], file[depth]
             if depths.ndim != 3 or photos.shape != (len(depths), 3, *depths.shape[1:]):
-                raise tool.Failure(f"{path}: images {photos.shape} and depths {depths.shape} do not fit together")
+                raise tool.Failure(f"{path}: images {photos.shape} and {depth} {depths.shape} do not fit together")
             if photos.dtype != np.uint8 or depths.dtype.kind != "f":
-                raise tool.Failure(f"{path}: images are {photos.dtype} and depths {depths.dtype}, not uint8 and float")
+                raise tool.Failure(f"{path}: images are {photos.dtype} and {depth} {depths.dtype}, not uint8 and float")
             yield photos, depths
     except (OSError, RuntimeError, ValueError) as error:
         raise tool.Failure(f"{path}{frame}: {_reason(path, error)}") from error
@@ -83,7 +84,7 @@ def _reason(path: Path, error: Exception) -> str:
     return f"damaged ({str(error).splitlines()[0]})"
 
 
-def _read(path: Path, number: int) -> tuple[np.ndarray, np.ndarray]:
-    with _arrays(path, f"#{number}") as (photos, depths):
-        photo, depth = photos[number - 1].T, depths[number - 1].T
-    return np.ascontiguousarray(photo), images.measured(depth, f"{path}#{number}")
+def _read(path: Path, number: int, depth: str) -> tuple[np.ndarray, np.ndarray]:
+    with _arrays(path, depth, f"#{number}") as (photos, depths):
+        photo, metres = photos[number - 1].T, depths[number - 1].T
+    return np.ascontiguousarray(photo), images.measured(metres, f"{path}#{number}")

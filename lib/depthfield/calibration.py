@@ -1,0 +1,55 @@
+"""Whether uncertainty means something: the share of pixels whose error is within so many standard deviations.
+
+A Gaussian of the stated deviation has 68.3 % of its errors within one, 95.4 % within two.
+"""
+
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+STEP, LAST = 0.05, 5.0  # of the standard deviations that are counted apart
+EDGES = np.append(np.arange(0, LAST + STEP / 2, STEP), np.inf)
+SIDE, MARGIN = 400, 44  # pixels of the figure
+
+
+def counts(predicted: np.ndarray, deviation: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Pixels by |log predicted - log truth| / deviation, int64, between EDGES.
+
+    predicted and truth in metres, NaN or ≤ 0 where there is none; deviation that of log depth, all float of one shape.
+    """
+    both = (truth > 0) & (predicted > 0)
+    error = np.abs(np.log(predicted[both] / truth[both])) / np.maximum(deviation[both], 1e-9)
+    return np.histogram(error, EDGES)[0]
+
+
+def within(counted: np.ndarray, deviations: float) -> float:
+    """The share of pixels within so many standard deviations, a multiple of STEP."""
+    return float(counted[: round(deviations / STEP)].sum() / counted.sum())
+
+
+def figure(counted: np.ndarray) -> Image.Image:
+    """The share within each number of deviations (up) against a Gaussian's (to the right); ideal is the diagonal."""
+    ends = EDGES[1:-1]
+    expected = [0.0, *(math.erf(k / math.sqrt(2)) for k in ends)]
+    observed = [0.0, *(np.cumsum(counted)[:-1] / counted.sum())]
+    picture = Image.new("RGB", (SIDE, SIDE), "white")
+    draw, size = ImageDraw.Draw(picture), SIDE - 2 * MARGIN
+
+    def place(right: float, up: float) -> tuple[float, float]:
+        return MARGIN + right * size, SIDE - MARGIN - up * size
+
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        draw.line([place(tick, 0), place(tick, 1)], "#dddddd")
+        draw.line([place(0, tick), place(1, tick)], "#dddddd")
+        draw.text(place(tick, -0.02), f"{tick:.0%}", "black", anchor="mt")
+        draw.text(place(-0.02, tick), f"{tick:.0%}", "black", anchor="rm")
+    draw.line([place(0, 0), place(1, 1)], "#888888")
+    draw.line([place(*point) for point in zip(expected, observed, strict=True)], "#31688e", width=3)
+    for deviations in (1, 2):
+        right, up = place(math.erf(deviations / math.sqrt(2)), within(counted, deviations))
+        draw.ellipse([right - 5, up - 5, right + 5, up + 5], "#31688e")
+        draw.text((right - 9, up), f"within {deviations}: {within(counted, deviations):.0%}", "black", anchor="rm")
+    draw.text((SIDE / 2, SIDE - 6), "share of a Gaussian's errors", "black", anchor="mb")
+    draw.text((SIDE / 2, 6), "share of pixels within as many deviations", "black", anchor="mt")
+    return picture

@@ -1,0 +1,76 @@
+"""What the paper's authors published, by protocol, to stand beside the scores of a run; and the table of both.
+
+Which pixels and which average the authors took is not stated for all of these; the protocol they stand under is the
+one that others publish such numbers by.
+"""
+
+from typing import NamedTuple
+
+from depthfield import protocols, scoring
+
+POSTER = "Table 1 of the authors' poster (poster.pdf of comeonyang/Depth-Estimation-DCNF)"
+NEWER = f'{POSTER}, there "Ours-new"'
+README = "as the README of iro-cp/FCRN-DepthPrediction quotes it"
+MEMORY = "from memory, not checked against the paper"
+CONFLICT = "from memory, and two recollections differ"
+
+
+class Row(NamedTuple):
+    method: str
+    values: tuple[float, ...]  # in the order of scoring.METRICS; the deltas may be left out
+    source: str
+
+
+ROWS = {
+    "nyu": (
+        Row("DCNF, pre-trained", (0.257, 0.101, 0.843, 0.588, 0.868, 0.961), POSTER),
+        Row("DCNF, fine-tuned", (0.230, 0.095, 0.824, 0.614, 0.883, 0.971), POSTER),
+        Row("DCNF-FCSP, pre-trained", (0.234, 0.095, 0.842, 0.604, 0.885, 0.973), NEWER),
+        Row("DCNF-FCSP, fine-tuned", (0.213, 0.087, 0.759, 0.650, 0.906, 0.976), NEWER),
+    ),
+    "nyu-eigen": (),
+    "make3d-c1": (
+        Row("DCNF, pre-trained", (0.331, 0.127, 8.82), MEMORY),
+        Row("DCNF, fine-tuned", (0.314, 0.119, 8.60), README),
+        Row("DCNF-FCSP", (0.312, 0.113, 9.10), CONFLICT),
+        Row("DCNF-FCSP", (0.287, 0.109, 7.36), CONFLICT),
+    ),
+    "make3d-c2": (
+        Row("DCNF, pre-trained", (0.324, 0.134, 13.29), MEMORY),
+        Row("DCNF, fine-tuned", (0.307, 0.125, 12.89), MEMORY),
+        Row("DCNF-FCSP", (0.305, 0.120, 13.24), CONFLICT),
+        Row("DCNF-FCSP", (0.287, 0.122, 14.09), CONFLICT),
+    ),
+}
+
+
+def table(name: str, summaries: dict[str, dict], beside: bool) -> str:
+    """What protocols.score gave, as lines for a person; where `beside` says so, with the published rows.
+
+    Every row bears the protocol's name, its own average a star, and a published row the number of its source.
+    """
+    headline = protocols.PROTOCOLS[name].headline
+    rows = [
+        (f"{name}, {who}, {kind}{' *' * (kind == headline)}", one[kind])
+        for who, one in summaries.items()
+        for kind in scoring.AVERAGES
+    ]
+    published = ROWS[name] if beside else ()
+    sources = list(dict.fromkeys(row.source for row in published))
+    for row in published:
+        label = f"{name}, published {row.method} [{sources.index(row.source) + 1}]"
+        rows.append((label, dict(zip(scoring.METRICS, row.values, strict=False))))
+    one = next(iter(summaries.values()))
+    lines = [*scoring.columns(rows), f"{name}: {protocols.PROTOCOLS[name].rule} (*)"]
+    lines.append(
+        f"scored here: {one['images']} of {one['official images']} photos, {one['pixels']} pixels, of {one['dataset']}"
+    )
+    lines += [
+        f"{who}: {one['steps']} steps on {one['training photos']} photos, weights from {one['weights from'] or 'none'}"
+        for who, one in summaries.items()
+        if "steps" in one
+    ]
+    lines += [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
+    if beside and not published:
+        lines.append(f"the paper has no row by {name}")
+    return "\n".join(lines)
