@@ -1,0 +1,84 @@
+"""A run as a TensorFlow SavedModel that predicts without this code: photo in, metres out.
+
+Superpixels, similarities, network, field and fill are all inside, as TensorFlow's operations.
+"""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from depthfield import files
+from depthfield.field.in_graph import fill, similarity, superpixels
+from depthfield.prediction import Predictor
+from depthfield.tool import Failure
+
+PHOTO = tf.TensorSpec([None, None, 3], tf.uint8, name="photo")
+SUPERPIXELS = tf.TensorSpec([None, None], tf.int32, name="superpixels")
+
+
+class Portable(tf.Module):
+    """What prediction.Predictor does, as two functions of tensors: each gives {"depth": float32 H×W metres, "sigma":
+    one standard deviation of it, float32 H×W metres}."""
+
+    def __init__(self, predictor: Predictor):
+        super().__init__(name="depthfield")
+        self.parameters = [variable.value for variable in predictor.model.variables]  # saved by being an attribute
+        self.predictor = predictor
+
+    @tf.function(input_signature=[PHOTO], autograph=False)
+    def photo(self, photo: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Predict a photo, uint8 H×W×3, of any size; it is brought to as many pixels as the training photos had."""
+        settings = self.predictor.settings
+        scaled = shrunk(photo, settings.width * settings.height)
+        maps = self.maps(scaled, superpixels.segment(scaled, settings.superpixels))
+        return {name: tf.image.resize(one[..., None], tf.shape(photo)[:2])[..., 0] for name, one in maps.items()}
+
+    @tf.function(input_signature=[PHOTO, SUPERPIXELS], autograph=False)
+    def divided(self, photo: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Predict a photo, uint8 H×W×3, at the size it has; it is divided already: labels int32 H×W, each of 0..n-1."""
+        fit = tf.reduce_all(tf.shape(photo)[:2] == tf.shape(labels))
+        possible = tf.clip_by_value(labels, 0, tf.size(labels) - 1)
+        used = tf.math.count_nonzero(tf.math.bincount(tf.reshape(possible, [-1])), dtype=tf.int32)
+        whole = (tf.reduce_min(labels) >= 0) & (used == superpixels.number(labels))
+        told = (
+            tf.debugging.Assert(fit, ["superpixels are not of the photo's size"]),
+            tf.debugging.Assert(whole, ["superpixels are not labelled 0 to n-1, each used"]),
+        )
+        with tf.control_dependencies(told):
+            return self.maps(tf.identity(photo), tf.identity(labels))
+
+    def maps(self, photo: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        pairs, recipe = superpixels.pairs(labels), self.predictor.recipe
+        names = self.predictor.settings.similarities
+        one = {"image": photo, "superpixels": labels, "pairs": pairs}
+        one["similarities"] = similarity.similarities(photo, labels, pairs, names, recipe.similarities)
+        one["present"] = tf.ones([superpixels.number(labels)], tf.bool)
+        y, deviation = self.predictor.marginals({name: value[None] for name, value in one.items()})
+        filled = fill.smooth(tf.stack([y[0], deviation[0]], axis=1), photo, labels, pairs)
+        depth = tf.clip_by_value(tf.exp(filled[..., 0]), recipe.nearest, recipe.farthest)
+        return {"depth": depth, "sigma": depth * filled[..., 1]}
+
+
+def shrunk(photo: tf.Tensor, pixels: int) -> tf.Tensor:
+    """A photo, uint8 H×W×3, brought to about so many pixels, with its proportions; a smaller one stays as it is."""
+    size = tf.cast(tf.shape(photo)[:2], tf.float64)
+    shrink = tf.sqrt(tf.minimum(tf.constant(1.0, tf.float64), pixels / tf.reduce_prod(size)))
+    size = tf.maximum(1, tf.cast(tf.round(size * shrink), tf.int32))
+    return tf.saturate_cast(tf.round(tf.image.resize(photo, size, "lanczos3", antialias=True)), tf.uint8)
+
+
+def export(run: Path, out: Path) -> None:
+    """Write the SavedModel of the newest checkpoint of `run` to the folder `out`, in place of an older one.
+
+    Its signatures are serving_default(photo) and divided(photo, superpixels), as of Portable. Raises Failure where
+    `out` is something else or cannot be written, or the run has no checkpoint.
+    """
+    if out.exists() and not (out / "saved_model.pb").is_file():
+        raise Failure(f"{out} is there and no SavedModel; name another --out")
+    portable = Portable(Predictor(run))
+    with files.whole_folder(out) as temporary:
+        signatures = {"serving_default": portable.photo, "divided": portable.divided}
+        try:
+            tf.saved_model.save(portable, str(temporary), signatures)
+        except tf.errors.OpError as error:  # a full disk, say
+            raise Failure(f"{out}: {error.message}") from None
