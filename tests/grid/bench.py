@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+from bench import report
+from bench.report import Row
 from grid_formats import large
 from shell import PROJECT, records, wait_for
 
@@ -112,34 +114,25 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="grid-bench-", dir="/var/tmp") as place, held(Path(place, "grid")) as grid:
         gathered, planned = ([what(Path(place)) for _ in range(TIMES)] for what in (gathering, planning))
         rows = [
-            ["gather-spec with 1,000 nodes that announce themselves within 2 s, s", statistics.median(gathered), 5],
-            ["split-resources, 10,000 hosts, s", statistics.median(planned), 1],
-            ["Grid Engine with 4 nodes boots, s", grid.seconds, 15],
+            Row("gather-spec with 1,000 nodes that announce themselves within 2 s, s", statistics.median(gathered), 5),
+            Row("split-resources, 10,000 hosts, s", statistics.median(planned), 1),
+            Row("Grid Engine with 4 nodes boots, s", grid.seconds, 15),
         ]
         data = grid.folder / "shared/data"
         data.mkdir()
         records(data, count="24,6", size="72x96", superpixels="grid:12")
         for name, way in (("parallel environment", {"PE": "orte"}), ("array jobs", {})):
             starts, ends = zip(*(whole_run(grid, way) for _ in range(TIMES)), strict=True)
-            rows.append([f"job's start to first step, 6 nodes, {name}, s", statistics.median(starts), together + 5])
-            rows.append([f"last checkpoint to free grid, {name}, s", statistics.median(ends), 5])
+            rows.append(Row(f"job's start to first step, 6 nodes, {name}, s", statistics.median(starts), together + 5))
+            rows.append(Row(f"last checkpoint to free grid, {name}, s", statistics.median(ends), 5))
         took = accidents(grid)
-        rows.append(["killed worker to its announcement, s", took["back"], 20])
-        rows.append(["killed ps to steps of the next attempt, s", took["attempt"], 60])
-        rows.append(["cut host to notice, s", took["noticed"], 60])
-        rows.append(["qdel while training to no process, s", took["deleted"], 15])
-    told = [
-        {"row": row, "measured": round(value, 2), "bar": round(bar, 2), "ok": value <= bar} for row, value, bar in rows
-    ]
-    print("row, measured, bar, ok|short")
-    for line in told:
-        print(f"{line['row']}: {line['measured']}, {line['bar']}, {'ok' if line['ok'] else 'short'}")
+        rows.append(Row("killed worker to its announcement, s", took["back"], 20))
+        rows.append(Row("killed ps to steps of the next attempt, s", took["attempt"], 60))
+        rows.append(Row("cut host to notice, s", took["noticed"], 60))
+        rows.append(Row("qdel while training to no process, s", took["deleted"], 15))
     imported = {"six at once": round(together, 2), "one alone": round(alone, 2)}
     print(f"(importing TensorFlow took {together:.1f} s for six processes at once, {alone:.1f} s for one)")
-    report = PROJECT / "build/bench/grid.json"
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(json.dumps({"rows": told, "import seconds": imported}, indent=1) + "\n")
-    return 0 if all(line["ok"] for line in told) else 1
+    return report.tell("grid", rows, {"import seconds": imported})
 
 
 if __name__ == "__main__":
