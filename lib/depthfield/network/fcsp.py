@@ -6,10 +6,9 @@ stride of 16, and that layers of 128 and 16 follow the pooling is from memory of
 
 import keras
 import tensorflow as tf
-from keras import layers
 
 from depthfield.network import encoders
-from depthfield.network.layers import conv, last
+from depthfield.network.layers import conv, hidden, last
 from depthfield.network.pooling import pool
 
 
@@ -34,10 +33,3 @@ class Fcsp(keras.Model):
         for layer in self.dense:
             x = layer(x)
         return self.last(x)[..., 0]
-
-
-def hidden(widths: tuple[int, ...]) -> list[layers.Layer]:
-    """The paper's dense layers before z: rectified, the last one logistic."""
-    kinds = ["relu"] * (len(widths) - 1) + ["sigmoid"]
-    shapes = enumerate(zip(widths, kinds, strict=True))
-    return [layers.Dense(width, kind, name=f"dense{index}") for index, (width, kind) in shapes]

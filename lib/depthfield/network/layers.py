@@ -5,11 +5,20 @@ import tensorflow as tf
 from keras import layers
 
 
-def conv(width: int, size: int, name: str, stride: int = 1, activation: str | None = None) -> layers.Layer:
-    """A convolution with zero padding, begun as He et al. 2015."""
+def conv(
+    width: int, size: int, name: str, stride: int = 1, activation: str | None = None, padding: str = "same"
+) -> layers.Layer:
+    """A convolution, begun as He et al. 2015."""
     return layers.Conv2D(
-        width, size, strides=stride, padding="same", activation=activation, kernel_initializer="he_normal", name=name
+        width, size, strides=stride, padding=padding, activation=activation, kernel_initializer="he_normal", name=name
     )
+
+
+def hidden(widths: tuple[int, ...]) -> list[layers.Layer]:
+    """The paper's dense layers before z: rectified, the last one logistic."""
+    kinds = ["relu"] * (len(widths) - 1) + ["sigmoid"]
+    shapes = enumerate(zip(widths, kinds, strict=True))
+    return [layers.Dense(width, kind, name=f"dense{index}") for index, (width, kind) in shapes]
 
 
 def last(start: float, logistic: bool = False) -> layers.Layer:

@@ -16,7 +16,6 @@ from depthfield.tool import Failure
 # By the name of the class of their settings (training.recipe).
 NETWORKS = {"Plain": pooled.plain, "Backbone": pooled.backbone, "Fcsp": fcsp.build, "Patchwise": patchwise.build}
 
-
 SMOOTH = 0.02  # of log depth: an error below is squared rather than absolute
 
 

@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from depthfield.network.fcsp import hidden
-from depthfield.network.layers import dropout, last
+from depthfield.network.layers import conv, dropout, hidden, last
+from depthfield.network.pooling import owners
 from depthfield.tool import UsageError
 
 
@@ -42,16 +42,8 @@ class Convolutions(layers.Layer):
         super().__init__(name="encoder")
         self.shapes = shapes
         self.convolutions = [
-            layers.Conv2D(
-                shape.width,
-                shape.size,
-                strides=shape.stride,
-                padding="valid" if shape.stride > 1 else "same",
-                activation="relu",
-                kernel_initializer="he_normal",
-                name=f"conv{index + 1}",
-            )
-            for index, shape in enumerate(shapes)
+            conv(shape.width, shape.size, f"conv{index}", shape.stride, "relu", "valid" if shape.stride > 1 else "same")
+            for index, shape in enumerate(shapes, start=1)
         ]
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
@@ -102,8 +94,8 @@ def patches(image: tf.Tensor, superpixels: tf.Tensor, present: tf.Tensor, size: 
 def centres(superpixels: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """The mean row and column of each superpixel's pixels, float32 [B, n, 2], for n = `count`."""
     batch, rows, columns = tf.unstack(tf.shape(superpixels))
-    label = tf.where(superpixels < 0, count, superpixels) + tf.range(batch)[:, None, None] * (count + 1)
     place = tf.stack(tf.meshgrid(tf.range(rows), tf.range(columns), indexing="ij"), axis=-1)
     place = tf.broadcast_to(tf.cast(place, tf.float32), [batch, rows, columns, 2])
-    found = tf.math.unsorted_segment_mean(tf.reshape(place, [-1, 2]), tf.reshape(label, [-1]), batch * (count + 1))
+    owner = tf.reshape(owners(superpixels, count), [-1])
+    found = tf.math.unsorted_segment_mean(tf.reshape(place, [-1, 2]), owner, batch * (count + 1))
     return tf.reshape(found, [batch, count + 1, 2])[:, :-1]

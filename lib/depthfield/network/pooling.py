@@ -21,19 +21,24 @@ def pool(features: tf.Tensor, superpixels: tf.Tensor, count: tf.Tensor) -> tf.Te
     return tf.reshape(pooled, [batch, count + 1, features.shape[3]])[:, :-1]
 
 
+def owners(superpixels: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """The superpixel of each pixel, int32 [B, H, W], those of a batch numbered one after the other: count + 1 a photo,
+    the last of which has the pixels of none."""
+    photo = tf.range(tf.shape(superpixels)[0])[:, None, None]
+    return tf.where(superpixels < 0, count, superpixels) + photo * (count + 1)
+
+
 def meetings(superpixels: tf.Tensor, count: tf.Tensor, height: tf.Tensor, width: tf.Tensor):
     """Each superpixel with each cell of a height×width map that has pixels of it: two int32 [E] and the number of
     pixels, float32 [E].
 
-    The superpixels of a batch are numbered one after the other, count + 1 a photo: the last has the pixels of none.
-    The cells are as well, height·width a photo.
+    Superpixels are numbered as by `owners`, and so are the cells, height·width a photo.
     """
-    batch, rows, columns = tf.unstack(tf.shape(superpixels))
+    rows, columns = tf.unstack(tf.shape(superpixels)[1:])
     down = tf.range(rows) * height // rows
     right = tf.range(columns) * width // columns
     place = down[:, None] * width + right[None, :]
-    photo = tf.range(batch)[:, None, None]
-    owner = tf.where(superpixels < 0, count, superpixels) + photo * (count + 1)
+    owner = owners(superpixels, count)
     cells = tf.cast(height * width, tf.int64)
     key = tf.reshape(tf.cast(owner, tf.int64) * cells + tf.cast(place, tf.int64), [-1])
     # In runs along the rows: there are far fewer of those than pixels.
