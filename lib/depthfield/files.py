@@ -5,21 +5,25 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block succeeds, remove it when it fails.
 
     The temporary name begins with a dot and keeps the suffix, so nobody who lists the folder takes it for a result.
+    With `mode`, such as 0o600, the file has just these permissions from the start, whatever the umask is.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{_unique()}{path.suffix}")
     try:
+        if mode is not None:
+            create(temporary, mode)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
@@ -33,7 +37,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """The same for a folder; one that is there already gives way when the new one is complete."""
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{which}") for which in ("new", "old"))
+    unique = _unique()
+    temporary, old = (path.with_name(f".{path.name}.{unique}.{which}") for which in ("new", "old"))
     try:
         yield temporary
         for written in temporary.rglob("*"):
@@ -50,6 +55,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(rest, ignore_errors=True)
 
 
+def _unique() -> str:
+    """A part of a name that no other process uses, on any host that shares the disk."""
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def create(path: Path, mode: int) -> None:
+    """Create the empty file `path` with just the permissions `mode`; raises FileExistsError where it is there."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        os.fchmod(descriptor, mode)  # what the umask took away
+    finally:
+        os.close(descriptor)
+
+
 def sweep(*folders: Path) -> None:
     """Remove the temporary files that a killed process left; only for who holds the lock of all that writes there."""
     for folder in folders:
@@ -57,15 +76,15 @@ def sweep(*folders: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
-    with whole(path) as temporary:
+def write_text(path: Path, text: str, mode: int | None = None) -> None:
+    """Write `text` to `path`, whole or not at all, with the permissions `mode` where given."""
+    with whole(path, mode) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write `value` as JSON to `path`, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
+def write_json(path: Path, value: object, mode: int | None = None) -> None:
+    """Write `value` as JSON to `path`, whole or not at all, with the permissions `mode` where given."""
+    write_text(path, json.dumps(value, indent=1) + "\n", mode)
 
 
 def is_current(output: Path, inputs: Iterable[Path]) -> bool:
@@ -90,3 +109,25 @@ def lock(path: Path, wait: bool = True) -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+
+
+def server_time(folder: Path) -> float:
+    """What time it is, in seconds since the epoch, by the clock that stamps the files of `folder`.
+
+    Hosts that share a disk have clocks of their own; only times of one clock can be compared.
+    """
+    probe = folder / f".time.{_unique()}"
+    try:
+        create(probe, 0o600)
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def age(path: Path) -> float | None:
+    """How many seconds ago a file was written, by the clock of its disk; None where it is missing."""
+    try:
+        written = path.stat().st_mtime
+        return max(server_time(path.parent) - written, 0)
+    except FileNotFoundError:
+        return None

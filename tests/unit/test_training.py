@@ -1,6 +1,7 @@
 """Superpixel pooling, the model's losses, rounds and checkpoints."""
 
 import dataclasses
+import signal
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ import tensorflow as tf
 from depthfield.network import model as models
 from depthfield.network.pooling import pool
 from depthfield.records import batches, patches
-from depthfield.tool import Failure
-from depthfield.training import checkpoints, rounds
+from depthfield.tool import INTERRUPTED, RUN_ME_AGAIN, Failure
+from depthfield.training import checkpoints, chief, rounds
 from depthfield.training import recipe as recipes
 from depthfield.training.validation import Validation
 
@@ -158,3 +159,27 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     checkpoints.fit(path, values(state), shapes)
     with pytest.raises(Failure, match="a checkpoint of another recipe: field/beta"):
         checkpoints.fit(path, values(state), shapes | {"field/beta": (2,)})
+
+
+def test_what_a_check_refuses_takes_no_checkpoints_place(tmp_path):
+    def lost():
+        raise Failure("taken over")
+
+    state = new_state()
+    kept = checkpoints.save(tmp_path, values(state))
+    state.step.assign(1)
+    with pytest.raises(Failure):
+        checkpoints.save(tmp_path, values(state), lost)
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_beside_the_sigterm_of_watch_nodes_means_run_me_again(monkeypatch, first):
+    monkeypatch.setattr(chief.signal, "signal", lambda *_: None)
+    stop = chief.Stop(None)
+    stop.note(signal.SIGINT, None)
+    assert (stop.reason(), stop.status()) == ("SIGINT", INTERRUPTED)
+    stop = chief.Stop(None)
+    stop.note(first, None)
+    stop.note(signal.SIGINT + signal.SIGTERM - first, None)
+    assert (stop.reason(), stop.status()) == ("SIGTERM", RUN_ME_AGAIN)

@@ -1,6 +1,7 @@
 """Checkpoints: every variable of a training in one `.npz`, written whole; the newest good one is where to go on."""
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,15 @@ from depthfield.tool import Failure, say
 KEPT = 2
 
 
-def save(folder: Path, values: dict[str, np.ndarray]) -> Path:
-    """Write the values of all variables, named as State.variables does, and keep the newest KEPT checkpoints."""
+def save(folder: Path, values: dict[str, np.ndarray], check: Callable[[], None] = lambda: None) -> Path:
+    """Write the values of all variables, named as State.variables does, and keep the newest KEPT checkpoints.
+
+    Calls `check` when all is written but not yet in its place; what that raises, leaves everything as it was.
+    """
     path = folder / f"{int(values['step']):09d}.npz"
     with files.whole(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **values)
+        check()
     for old in found(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from depthfield import files, tool
+from depthfield import files, lease, tool
 from depthfield.network import model as models
 from depthfield.records import batches
 from depthfield.records.augmentation import Augmentation
@@ -31,22 +31,25 @@ def train(
     """Train `recipe` on the photos of `shards` in the folder `run`, on a cluster or in this process.
 
     Goes on from the newest good checkpoint of the run, or begins with the weights of `init` (see transfer). Returns
-    tool.DONE at the recipe's last step; tool.RUN_ME_AGAIN at the time `end` (of time.monotonic), or on SIGTERM, SIGINT
-    or SIGUSR2, with everything saved. Raises Failure where the run cannot go on.
+    tool.DONE at the recipe's last step; tool.RUN_ME_AGAIN at the time `end` (of time.monotonic), or on SIGTERM, SIGHUP
+    or SIGUSR2; tool.INTERRUPTED on SIGINT; with everything saved. Raises Failure where the run cannot go on, or where
+    another train-depth is at work on it.
     """
     stop = Stop(end)
     open_run(run)
+    held = lease.take(run, give_up=stop.reason)
+    if held is None:
+        say(f"stopped before it began ({stop.reason()}); run me again")
+        return stop.status()
     try:
-        with files.lock(run / "lock", wait=False):
+        with held:
             files.sweep(run, run / "checkpoints")
-            return Training(recipe, run, shards, cluster, init).go(stop)
+            return Training(recipe, run, shards, cluster, init, held).go(stop)
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         told = error.message.splitlines()[0]
         raise Failure(
             f"{run}: a parameter server is lost ({told}); the same command goes on from the last checkpoint"
         ) from None
-    except BlockingIOError:
-        raise Failure(f"{run}: another train-depth is at work on this run") from None
 
 
 def open_run(run: Path) -> None:
@@ -56,30 +59,45 @@ def open_run(run: Path) -> None:
 
 
 class Stop:
-    """Why to stop early: a signal that came, or the time that is over. SIGUSR1 only asks to save."""
+    """Why to stop early: a signal that came, or the time that is over. SIGUSR1 only asks to save.
+
+    SIGINT and SIGHUP stay ignored where they were: by a script that runs this in the background, and by nohup.
+    """
 
     def __init__(self, end: float | None):
         self.end, self.signal, self.save = end, None, False
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, self.note)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            ours = number not in (signal.SIGINT, signal.SIGHUP)  # train-depth itself ignores SIGUSR1 and SIGUSR2 so far
+            if ours or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self.note)
 
     def note(self, number: int, frame) -> None:
         if number == signal.SIGUSR1:  # Grid Engine is about to suspend the job, or a soft limit is reached
             self.save = True
-        else:
-            self.signal = signal.Signals(number).name
+        elif number != signal.SIGINT or self.signal is None:  # Ctrl-C reaches watch-nodes, too, which sends SIGTERM
+            self.signal = signal.Signals(number)
 
     def reason(self) -> str | None:
-        if self.signal:
-            return self.signal
+        if self.signal is not None:
+            return self.signal.name
         return "the time given is over" if self.end is not None and time.monotonic() >= self.end else None
+
+    def status(self, otherwise: int = tool.RUN_ME_AGAIN) -> int:
+        """The exit status: that of Ctrl-C, or else `otherwise`."""
+        return tool.INTERRUPTED if self.signal == signal.SIGINT else otherwise
 
 
 class Training:
     def __init__(
-        self, recipe: recipes.Recipe, run: Path, shards: Sequence[Path], cluster: dict | None, init: str | None
+        self,
+        recipe: recipes.Recipe,
+        run: Path,
+        shards: Sequence[Path],
+        cluster: dict | None,
+        init: str | None,
+        held: lease.Lease,
     ):
-        self.recipe, self.run, self.shards = recipe, run, shards
+        self.recipe, self.run, self.shards, self.lease = recipe, run, shards, held
         recipes.freeze(recipe, run / "recipe.toml")
         if not (run / "survey.json").exists():
             survey.write(run / "survey.json", survey.survey(shards, recipe.validation_share))
@@ -164,10 +182,10 @@ class Training:
                 self.validate(step)
                 self.save()
             say(f"trained to step {step} in {time.monotonic() - begun:.0f} s: {self.saved}")
-            return tool.DONE
+            return stop.status(tool.DONE)
         self.save()
         say(f"stopped at step {step} ({stop.reason()}), saved as {self.saved}; run me again to go on")
-        return tool.RUN_ME_AGAIN
+        return stop.status()
 
     def batches(self) -> tf.data.Dataset:
         """The batches of one worker; in this process their order follows from the seed."""
@@ -179,7 +197,7 @@ class Training:
         """Write a checkpoint, unless a value is not finite: a bad one must not take the place of a good one."""
         values = {name: variable.numpy() for name, variable in self.state.variables().items()}
         if all(np.isfinite(value).all() for value in values.values()):
-            self.saved = checkpoints.save(self.run / "checkpoints", values)
+            self.saved = checkpoints.save(self.run / "checkpoints", values, self.lease.check)
 
     def summarise(self, step: int, loss: float, rate: float) -> None:
         """Tell how training goes: a line on stderr, one of metrics.jsonl, TensorBoard's scalars."""
@@ -196,9 +214,11 @@ class Training:
         self.record(step, "validation", numbers)
         with self.events.as_default(step):
             tf.summary.image("photo, truth, prediction, uncertainty", self.validation.pictures(), max_outputs=8)
+        self.events.flush()
         say(f"step {step}: held-out photos rel {numbers['rel']:.3f}, delta1 {numbers['delta1']:.3f}")
 
     def record(self, step: int, kind: str, numbers: dict[str, float]) -> None:
+        self.lease.check()
         line = {"step": step, "kind": kind, "time": round(time.time(), 3)} | numbers
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
