@@ -1,18 +1,22 @@
 """What every command shares: its arguments, its messages, its exit status, its signals and its progress."""
 
+import atexit
 import contextlib
+import errno
 import math
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TextIO, TypeVar
 
 from docopt import DocoptExit, docopt
 
-DONE, FAILED, USAGE, RUN_ME_AGAIN = 0, 1, 2, 99
+DONE, FAILED, USAGE, RUN_ME_AGAIN, INTERRUPTED = 0, 1, 2, 99, 128 + signal.SIGINT
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOG_SECONDS = 20  # between two lines of progress where stderr is no terminal
 
 Item = TypeVar("Item")
@@ -30,18 +34,26 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
     """Parse the command line by its help text `usage`, call `main(arguments)` and exit with its status.
 
     With `options_first` what follows the first other word is left as it is: the command line of another command.
-    Failures end in one line on stderr and status 1 (2 for wrong usage). SIGTERM unwinds like Ctrl-C, so that
-    whatever is half-written is removed; a closed pipe ends the command quietly with status 0.
+    Failures end in one line on stderr and status 1 (2 for wrong usage). A closed pipe ends the command quietly with
+    status 0. Signals unwind, so that whatever is half-written is removed: SIGTERM ends in status 143; SIGHUP, when the
+    terminal is closed, in 129 (nohup keeps it ignored); after Ctrl-C the command dies by SIGINT, as shells expect.
     """
-    told = []  # the signal that ended us
+    signals: list[int] = []  # those that came
 
     def end(number: int, frame: object) -> NoReturn:
-        told.append(number)
+        signals.append(number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         sys.exit(128 + number)
 
     signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
+    fatal: list[int] = []  # the signal to die by
+    atexit.register(_die, fatal)  # the first to be registered runs last, when everything has been cleaned up
     try:
-        status = main(docopt(usage, options_first=options_first)) or DONE
+        status = main(docopt(usage, version=_Version(), options_first=options_first)) or DONE
         sys.stdout.flush()
     except DocoptExit as wrong:
         left = " ".join(str(pattern.name or pattern.value) for pattern in wrong.left)
@@ -58,22 +70,54 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
         say(failure)
         status = FAILED
     except KeyboardInterrupt:
-        say("interrupted")
-        status = 128 + signal.SIGINT
+        signals.insert(0, signal.SIGINT)
+        status = INTERRUPTED
     except BrokenPipeError:
         status = DONE
-    except OSError as error:
-        say(reason(error))
-        status = FAILED
-    except Exception:
-        if not told:
+    except Exception as error:
+        if signals:
+            status = 128 + signals[0]  # the import of a large package may turn a SystemExit into any other error
+        elif isinstance(error, OSError):
+            say(reason(error))
+            status = FAILED
+        else:
             raise
-        status = 128 + told[0]  # the import of a large package may turn a SystemExit into any other error
+    if status == INTERRUPTED and signal.SIGINT in signals:
+        say("interrupted")
+        fatal.append(signal.SIGINT)
+    _flush_stdout()
+    sys.exit(status)
+
+
+class _Version:
+    """What --version prints; looked up only then, as it takes a while."""
+
+    def __str__(self) -> str:
+        from importlib.metadata import version
+
+        return f"{name()} (depthfield) {version('depthfield')}"
+
+
+def _die(fatal: list[int]) -> None:
+    """End this process by the signal in `fatal`, if any: a shell ends its loop only when a command died of Ctrl-C."""
+    for number in fatal:
+        _flush_stdout()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def _flush_stdout() -> None:
+    """Write what is left to write. Where nobody can read it, leave nothing over that Python would complain about."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read us has gone; Python would complain about it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(status)
+    except OSError:
+        _silence(sys.stdout)
+
+
+def _silence(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def name() -> str:
@@ -83,7 +127,7 @@ def name() -> str:
 
 def say(message: object) -> None:
     """One line to the person, on stderr, under the command's name."""
-    print(f"{name()}: {message}", file=sys.stderr, flush=True)
+    _line(f"{name()}: {message}", sys.stderr)
 
 
 def reason(error: OSError) -> str:
@@ -94,7 +138,17 @@ def reason(error: OSError) -> str:
 
 def emit(path: object) -> None:
     """One path to whoever reads our stdout, at once: the next command of a pipe may start on it."""
-    print(path, flush=True)
+    _line(path, sys.stdout)
+
+
+def _line(text: object, stream: TextIO) -> None:
+    """Write one line at once. Nobody reads a terminal that was closed, and what is to be saved then matters more."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        if error.errno != errno.EIO or not stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+            raise
+        _silence(stream)
 
 
 def paths(arguments: list[str]) -> Iterator[Path]:
@@ -156,8 +210,10 @@ def spread(function: Callable[[Item], object], items: Iterable[Item], jobs: int)
         return
     import multiprocessing
 
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # no process must run our handlers until it is deaf
     pool = multiprocessing.get_context("fork").Pool(jobs, initializer=deaf)
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield from pool.imap(function, items)
     finally:
         pool.terminate()
@@ -165,9 +221,11 @@ def spread(function: Callable[[Item], object], items: Iterable[Item], jobs: int)
 
 
 def deaf() -> None:
-    """Leave Ctrl-C to the parent of this process, which ends it, and SIGTERM to the system."""
+    """Leave Ctrl-C and a closed terminal to the parent of this process, which ends it, and SIGTERM to the system."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def cores() -> int:
