@@ -1,0 +1,564 @@
+"""Why a job of Grid Engine ended: its accounting records, and what they mean in plain words."""
+
+import contextlib
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from depthfield.cluster.hosts import size
+from depthfield.tool import Failure
+
+RULE = "=" * 62  # parts the records that qacct prints
+TIMES = ("%a %b %d %H:%M:%S %Y", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S", "%m/%d/%Y %H:%M:%S")  # of qacct 8 and 9
+NOTHING = re.compile(r"job id \S+ not found|no jobs running since startup")
+BLOCK = 2**18  # bytes of a file that are read at once, from its end
+JSON_TAIL, LOG_TAIL = 2**26, 2**24  # bytes: how far back a job is looked for in accounting.jsonl, and in a log
+QACCT_SECONDS = 120
+SKEW = 5  # seconds between the clocks of two hosts
+
+FULL = 0.85  # of the memory allowed: what is killed there is killed for it. qacct knows samples, not the true peak
+CROWDED = 0.6  # of the memory allowed: what fails by itself above it may have been refused the next allocation
+LATE = 120  # seconds after a time limit within which a kill is put down to it: `notify` delays one by a minute
+
+GOES_ON, RUN_AGAIN, ERROR_STATE = 75, 99, 100  # exit statuses of job scripts
+AT_LIMIT, AFTER_JOB, RESCHEDULED, ASKED_FOR_ERROR = 37, 100, 25, 30  # what `failed` says of jobs that ran
+KILLING = {signal.SIGKILL, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU}  # what Grid Engine ends a job with
+STARVING = {signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS}  # how a program ends without memory
+FAILED = {  # in sge_status(5)'s words: accounting.jsonl has the numbers alone
+    1: "assumedly before job", 3: "before writing config", 4: "before writing PID", 6: "setting processor set",
+    7: "before prolog", 8: "in prolog", 9: "before pestart", 10: "in pestart", 11: "before job", 12: "before pestop",
+    13: "in pestop", 14: "before epilog", 15: "in epilog", 16: "releasing processor set", 17: "through signal",
+    18: "shepherd returned error", 19: "before writing exit_status", 20: "found unexpected error file",
+    21: "in recognizing job", 24: "migrating (checkpointing jobs)", 25: "rescheduling", 26: "opening output file",
+    27: "searching requested shell", 28: "changing into working directory", 29: "AFS setup",
+    30: "application error returned", 36: "checking configured daemons",
+    37: "qmaster enforced h_rt, h_cpu, or h_vmem limit", 38: "adding supplementary group", 100: "assumedly after job",
+}  # fmt: skip
+SITES = "the site's own script failed: show this to your administrator"
+TROUBLE = {  # what a `failed` means, and what to do; the others are trouble of the host
+    8: SITES, 10: SITES, 13: SITES, 15: SITES,
+    19: "the host or Grid Engine's process on it died while the job ran",
+    21: "Grid Engine's daemon on the host did not know the job: it was started anew, or not reachable",
+    26: "its log cannot be written there: name a folder that exists on every host, with -o",
+    27: "the shell of its first line, or of -S, is not there",
+    28: "its working folder is not there: use a folder that every host shares",
+    29: "AFS gave no access to the job's files",
+    36: "the host's remote start-up is set up wrongly",
+}  # fmt: skip
+OF_JOB = {26, 27, 28}  # these leave the job in the error state; the others are trouble of the host
+REASONS = (  # an error reason of `qstat -j`, and what it means
+    (r"can't open output file \"(.*?)\"(?:: (.*))?", "cannot write its log {0} ({1}): name a folder that exists on "
+     "every host, with -o, or make it"),
+    (r"can't stat\(\) \"(.*?)\" as (?:\S+): (.*)", "cannot use {0} ({1}): name a path that exists on every host"),
+    (r"can't chdir to (.*?): (.*)", "cannot enter its working folder {0} ({1}): make it, on a disk every host shares"),
+    (r"can't open (?:\S+ )*file \"(.*?)\"(?:: (.*))?", "cannot read {0} ({1}): put it on a disk every host shares"),
+    (r"can't get password entry for user \"(.*?)\"", "the host does not know the user {0}: show this to your "
+     "administrator, and leave the host out until then"),
+    (r"unable to find (?:\S+ )?shell \"(.*?)\"", "the shell {0} is not there: correct its first line, or -S"),
+    (r"exit_status of job start = 100", "its script asked for this with exit status 100: see its log"),
+    (r"exit_status of (prolog|pe_start|pe_stop|epilog) = (\d+)", "the site's {0} ended with exit status {1}: show this "
+     "to your administrator"),
+)  # fmt: skip
+DELETION = re.compile(  # in the qmaster's messages: by whom, tasks, job, task
+    r"(\S+) (?:has registered the|has deleted|forced the deletion of) "
+    r"job(?:-array task)?(?:s ([\d,]+) of job)? (\d+)(?:\.(\d+))?\b"
+)
+DAEMONS = {"execution daemon", "scheduler", "master"}  # which log a deletion again as they carry it out
+
+
+class Record(NamedTuple):
+    """One end of a job, of a task of an array job, or of a task that `qrsh -inherit` started on a host."""
+
+    job: str
+    task: int | None  # of an array job; Open Cluster Scheduler gives 1 to other jobs too
+    pe_task: str | None  # which `qrsh -inherit` this was; None for the job itself, and always from qacct 8.1.9
+    host: str
+    owner: str
+    start: float | None  # seconds since the epoch; None: never started
+    end: float | None
+    failed: int
+    failed_text: str
+    exit_status: int  # 128 and the number for what a signal ended
+    cpu: float  # seconds
+    maxvmem: int  # bytes, the largest of samples
+    slots: int  # of the whole job
+    pe: str | None
+    category: str  # the request, as `-q all.q -l h_vmem=200M`
+    deleted_by: str | None = None
+
+    @property
+    def wallclock(self) -> float:
+        """Seconds from start to end, 0 where it never started."""
+        return max(self.end - self.start, 0) if self.start and self.end else 0
+
+
+class Crowd(NamedTuple):
+    """A host, the memory that a job used there and what its request allowed there, in bytes."""
+
+    host: str
+    used: int
+    allowed: float
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+
+
+def of(job: str) -> list[Record]:
+    """The records of a job, oldest first, with who deleted it where a log tells; [] while there are none.
+
+    A job has none before it ends, for ten seconds and more after it, and for ever if it was deleted while it waited.
+    Raises Failure where qacct fails for any other reason than not knowing the job.
+    """
+    try:
+        ran = subprocess.run(["qacct", "-j", job], capture_output=True, text=True, timeout=QACCT_SECONDS)
+        records, wrong = read_qacct(ran.stdout), ran.stderr.strip()
+    except FileNotFoundError:
+        records, wrong = [], ""
+    except subprocess.TimeoutExpired:
+        records, wrong = [], f"no answer in {QACCT_SECONDS} s"
+    if not records:
+        lines = _last_lines(_cell() / "common/accounting.jsonl", JSON_TAIL)
+        records = read_jsonl(lines, job)[::-1]
+    if not records and wrong and not NOTHING.search(wrong):
+        raise Failure(f"qacct -j {job}: {wrong.splitlines()[-1]}")
+    return _with_deletions(records)
+
+
+def read_qacct(text: str) -> list[Record]:
+    """The records that `qacct -j` printed, in its order: that of a job follows those of the tasks it started."""
+    records = []
+    for block in re.split(f"(?m)^{RULE}=*$", text):
+        values = dict(pair for line in block.splitlines() if len(pair := line.split(None, 1)) == 2)
+        if values.get("jobnumber", "").strip().isdigit():
+            records.append(_from_qacct({name: value.strip() for name, value in values.items()}))
+    return records
+
+
+def read_jsonl(lines: Iterable[str], job: str) -> list[Record]:
+    """The records of `job` among the lines of an accounting.jsonl, in their order; lines that are no JSON are skipped.
+
+    Open Cluster Scheduler 9 writes them: times in microseconds, memory in bytes, usage nested in containers.
+    """
+    records = []
+    for line in lines:
+        if job in line:  # parsing is what takes time: a file has millions of lines
+            with contextlib.suppress(ValueError, TypeError, AttributeError):
+                values = _flat(json.loads(line))
+                if str(values.get("job_number")) == job:
+                    records.append(_from_json(values))
+    return records
+
+
+def deleted_by(job: str, lines: Iterable[str], since: float = 0, until: float = math.inf) -> str | None:
+    """Who deleted `job`, as `12` or, a task, `12.3`, by the last of these lines that says so; None where none does.
+
+    The lines are of the qmaster's `messages`, which has deletions at loglevel log_info, and forced ones always; or of
+    the `reporting` file, which has them with joblog=true. Only those count that were logged from `since` to `until`,
+    in seconds since the epoch. A line about the task itself counts for more than one about its whole job.
+    """
+    number, _, task = job.partition(".")
+    whole = own = None
+    for time, user, deleted, tasks in _deletions(line for line in lines if number in line):
+        if deleted == number and since <= time <= until:
+            whole = whole if tasks and task else user
+            own = user if task in tasks else own
+    return own or whole
+
+
+def logged_deletion(job: str) -> str | None:
+    """Who deleted `job`, as `12` or `12.3`, by what this machine may read of Grid Engine's logs; None: not known."""
+    return deleted_by(job, _log_lines({job.partition(".")[0]}))
+
+
+def _deletions(lines: Iterable[str]) -> Iterator[tuple[float, str, str, list[str]]]:
+    """The deletions in the lines of a log: seconds since the epoch, user, job, and its tasks, [] for all of them."""
+    for line in lines:
+        fields = line.rstrip("\n").split(":")
+        if fields[1:2] == ["job_log"]:
+            if fields[3:4] == ["deleted"] and len(fields) > 8 and fields[8] not in DAEMONS:
+                yield float(fields[0]), fields[8], fields[4], [fields[5]] * (fields[5] != "0")
+        elif match := DELETION.match(line.rpartition("|")[2]):
+            user, tasks, job, task = match.groups()
+            yield _time(line.partition("|")[0]) or 0, user, job, re.findall(r"\d+", tasks or task or "")
+
+
+def _from_qacct(values: dict[str, str]) -> Record:
+    failed, _, text = values.get("failed", "0").partition(":")
+    return Record(
+        job=values["jobnumber"],
+        task=_int(values.get("taskid")),
+        pe_task=_known(values.get("pe_taskid")),
+        host=values.get("hostname", ""),
+        owner=values.get("owner", ""),
+        start=_time(values.get("start_time", "")),
+        end=_time(values.get("end_time", "")),
+        failed=_int(failed) or 0,
+        failed_text=text.strip(),
+        exit_status=_int(values.get("exit_status")) or 0,
+        cpu=float(re.match(r"\d*\.?\d*", values.get("cpu", ""))[0] or 0),
+        maxvmem=_bytes(values.get("maxvmem", "0").removesuffix("B")) or 0,
+        slots=_int(values.get("slots")) or 1,
+        pe=_known(values.get("granted_pe")),
+        category=values.get("category", ""),
+        deleted_by=_known(values.get("deleted_by")),
+    )
+
+
+def _from_json(values: dict) -> Record:
+    failed = int(values.get("failed", 0))
+    return Record(
+        job=str(values["job_number"]),
+        task=values.get("task_number") or None,
+        pe_task=_known(values.get("pe_taskid") or values.get("pe_task_id")),
+        host=values.get("hostname", ""),
+        owner=values.get("owner", ""),
+        start=_microseconds(values.get("start_time", 0)),
+        end=_microseconds(values.get("end_time", 0)),
+        failed=failed,
+        failed_text=FAILED.get(failed, ""),
+        exit_status=int(values.get("exit_status", 0)),
+        cpu=float(values.get("cpu", 0)),
+        maxvmem=int(values.get("maxvmem", 0)),
+        slots=int(values.get("slots", 1)),
+        pe=_known(values.get("granted_pe")),
+        category=values.get("category") or "",
+        deleted_by=_known(values.get("deleted_by")),
+    )
+
+
+def _flat(values: dict) -> dict:
+    """The values of a record and of the containers in it, whose names differ between versions, side by side."""
+    inner = [_flat(value) for value in values.values() if isinstance(value, dict)]
+    return {name: value for part in [*inner, values] for name, value in part.items() if not isinstance(value, dict)}
+
+
+def _time(text: str) -> float | None:
+    """Seconds since the epoch of a time as qacct prints it, in this machine's zone; None for `-/-`."""
+    for form in TIMES:
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text, form).timestamp()
+    return None
+
+
+def _microseconds(time: int) -> float | None:
+    """The same from accounting.jsonl; None for 0."""
+    return time / 1e6 if time else None
+
+
+def _int(text: str | None) -> int | None:
+    """The number at the beginning of a value, as in `137  (Killed)`; None where there is none."""
+    match = re.match(r"\s*(\d+)", text or "")
+    return int(match[1]) if match else None
+
+
+def _known(text: str | None) -> str | None:
+    return None if text in (None, "", "NONE", "undefined") else text
+
+
+def _cell() -> Path:
+    """The folder of this Grid Engine's settings and accounting."""
+    return Path(os.environ.get("SGE_ROOT") or "/nonexistent", os.environ.get("SGE_CELL") or "default")
+
+
+def _with_deletions(records: list[Record]) -> list[Record]:
+    lines = list(_log_lines({record.job for record in records}))
+    found = []
+    for record in records:
+        name = record.job if record.task is None else f"{record.job}.{record.task}"
+        user = deleted_by(name, lines, (record.start or 0) - SKEW, (record.end or math.inf) + SKEW)
+        found.append(record._replace(deleted_by=record.deleted_by or user))
+    return found
+
+
+def _log_lines(jobs: Iterable[str]) -> Iterator[str]:
+    """The lines at the end of Grid Engine's logs that name one of the jobs, oldest first, where we may read them."""
+    spool = ""
+    with contextlib.suppress(OSError):
+        bootstrap = (_cell() / "common/bootstrap").read_text()
+        spool = "".join(re.findall(r"(?m)^qmaster_spool_dir\s+(\S+)", bootstrap))
+    for log in [Path(spool, "messages")] * bool(spool) + [_cell() / "common/reporting"]:
+        named = [line for line in _last_lines(log, LOG_TAIL) if any(job in line for job in jobs)]
+        yield from reversed(named)
+
+
+def _last_lines(path: Path, bound: int) -> Iterator[str]:
+    """The lines of a file from the last to the first, of its last `bound` bytes; none where it cannot be read.
+
+    The line at the bound is left out, as it may be half of one.
+    """
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        position = file.seek(0, os.SEEK_END)
+        first, rest = max(position - bound, 0), b""
+        while position > first:
+            begin = max(position - BLOCK, first)
+            file.seek(begin)
+            rest, *lines = (file.read(position - begin) + rest).split(b"\n")
+            position = begin
+            for line in reversed(lines):
+                yield line.decode(errors="replace")
+        if not first:
+            yield rest.decode(errors="replace")
+
+
+# -------------------------------------------------------------------------------------------------------- explaining
+
+
+def explain(records: list[Record], asked: dict[str, str], limits: Sequence[int] = ()) -> str | None:
+    """One line on why a job ended badly and what to change; None where it ended well, or has no records.
+
+    `asked` is what it requested by name, as {"h_vmem": "4G", "h_rt": "3600"}; what is missing there is taken from the
+    records. `limits` are the limits on the run time, in seconds, of the queues it may have been in. Of an array job
+    the first task that failed is explained, and the others that failed are counted.
+    """
+    tasks: dict[int | None, list[Record]] = {}
+    for record in records:
+        tasks.setdefault(record.task, []).append(record)
+    failed = {task: line for task, ends in tasks.items() if (line := _explain_task(ends, asked, limits))}
+    if not failed:
+        return None
+    first = min(failed, key=lambda task: task or 0)
+    if len(tasks) == 1 and (first or 1) == 1:
+        return failed[first]
+    others = f"; {len(failed) - 1} more of {len(tasks)} tasks failed" if len(failed) > 1 else ""
+    return f"task {first}: {failed[first]}{others}"
+
+
+def explain_errors(reasons: list[str], job: str = "ID") -> str:
+    """What the error reasons of a job in state Eqw mean, as `qstat -j` lists them, what to change, and what clears it.
+
+    A reason may still have its `error reason 1:`, its time and its process before it.
+    """
+    meanings = dict.fromkeys(_reason(reason) for reason in reasons if reason.strip())
+    what = "; ".join(meanings) or "Grid Engine gives no reason"
+    return f"{what}; then clear the error: qmod -cj {job}"
+
+
+def _explain_task(ends: list[Record], asked: dict[str, str], limits: Sequence[int]) -> str | None:
+    """Why the job, or one task of an array job, ended, by all its records, oldest first."""
+    # qacct 8.1.9 does not say which record is the job's own. It is written after those of the tasks it started.
+    last = next((record for record in reversed(ends) if not record.pe_task), ends[-1])
+    attempt = [record for record in ends if (record.start or 0) >= (last.start or 0)]
+    asked = requests(last.category) | asked
+    if last.deleted_by and not _ended_well(last):
+        owner = "its owner" if last.deleted_by.partition("@")[0] == last.owner else f"not by its owner, {last.owner}"
+        return f"deleted by {last.deleted_by}, {owner}, {_after(last)}"
+    number = _signal(last)
+    if last.failed == AT_LIMIT or (last.failed == AFTER_JOB and number):
+        return _killed(last, number, asked, limits, _fullest(attempt, asked))
+    if last.failed == RESCHEDULED:
+        return _rescheduled(last)
+    if last.failed and last.failed != ASKED_FOR_ERROR:
+        return _trouble(last)
+    return _exit(last, asked, _fullest(attempt, asked)) if last.exit_status else None
+
+
+def _ended_well(record: Record) -> bool:
+    """Whether it ended by itself and well: 8.1.9 writes the same of a forced deletion, but with no CPU time."""
+    return not record.failed and not record.exit_status and record.cpu > 0
+
+
+def _killed(
+    record: Record, number: int | None, asked: dict[str, str], limits: Sequence[int], crowd: Crowd | None
+) -> str:
+    """Why a signal, `number`, ended the job: a limit, memory, or somebody."""
+    enforced = record.failed == AT_LIMIT
+    reached = _time_limit(record, asked, limits)
+    if reached and (enforced or (number in KILLING and record.wallclock <= reached[0] + LATE)):
+        return _out_of_time(record, *reached)
+    if crowd and crowd.used >= FULL * crowd.allowed and (enforced or number in STARVING):
+        return f"killed for memory: {_memory(record, asked, crowd)}"
+    cpu = _seconds(asked.get("h_cpu"))
+    if cpu and (enforced or (number in KILLING and record.cpu >= FULL * cpu)):
+        return (
+            f"killed for CPU time: it used {_duration(record.cpu)}, and h_cpu={asked['h_cpu']} was asked for each slot"
+            f"; ask for more: REQUEST='-l h_cpu={round(2 * cpu)}'"
+        )
+    used = _after(record) + (f", with {_size(record.maxvmem)} used" if record.maxvmem else "")
+    if enforced:
+        return (
+            f"killed at a limit on run time, CPU time or memory {used}: none that it asked for, perhaps its queue's; "
+            "see h_rt, h_cpu and h_vmem in `qconf -sq QUEUE`, and choose another, REQUEST='-q QUEUE'"
+        )
+    if crowd and crowd.used >= CROWDED * crowd.allowed and number in STARVING:
+        return f"died by signal {_name(number)} {_after(record)}, perhaps for memory: {_memory(record, asked, crowd)}"
+    if number in (signal.SIGKILL, signal.SIGUSR2):
+        parallel = ", or one of its tasks died by a signal, which ends a parallel job" if record.pe else ""
+        return (
+            f"killed by signal {_name(number)} {used}: deleted with qdel, or killed on its host{parallel}; "
+            "the accounting does not tell which; see its log"
+        )
+    return f"died by signal {_name(number)} {used}: see its log"
+
+
+def _out_of_time(record: Record, limit: float, name: str | None) -> str:
+    ran = f"killed for time: it ran {_duration(record.wallclock)}, and"
+    if name is None:
+        return (
+            f"{ran} its queue allows {_duration(limit)}; choose a queue that allows more, REQUEST='-q QUEUE', "
+            "or set TIMEOUT to stop and save before the limit"
+        )
+    return (
+        f"{ran} {name} allows {_duration(limit)}; ask for more, REQUEST='-l {name}={round(2 * limit)}', "
+        "or set TIMEOUT to stop and save before the limit"
+    )
+
+
+def _memory(record: Record, asked: dict[str, str], crowd: Crowd) -> str:
+    """What was used, what was asked for each slot and in all, and what to ask for."""
+    each, slots = asked["h_vmem"], record.slots
+    whole = f"h_vmem={each} was asked for its one slot"
+    if slots > 1:
+        total = _bytes(each) * slots
+        whole = f"h_vmem={each} was asked for each slot, {_size(total)} for its {slots} slots"
+        whole += f", about {_size(crowd.allowed)} on each host" if crowd.allowed < total else ""
+    return (
+        f"it used {_size(crowd.used)} on {crowd.host}, and {whole}; ask for more: MEMORY={_twice(each)} "
+        "(h_vmem is multiplied by the slots on each host, and counts mapped memory)"
+    )
+
+
+def _rescheduled(record: Record) -> str:
+    state = "it waits or runs, unless it was deleted: see qstat"
+    if record.exit_status == RUN_AGAIN:  # 8.1.9 writes so of a job that qdel warned, too, which does not run again
+        return f"asked to be run again (exit status 99) {_after(record)}; {state}"
+    return f"taken off {record.host} to be run again, by qmod -rj or because the host was lost; {state}"
+
+
+def _trouble(record: Record) -> str:
+    """Why the job did not start on a host, or did not end well there through no fault of its own."""
+    text = record.failed_text or FAILED.get(record.failed, "unknown to this tool")
+    means = TROUBLE.get(record.failed, "trouble of the host, not of the job")
+    began = f"failed on {record.host} {_after(record)}" if record.start else f"did not start on {record.host}"
+    then = (
+        f"then clear the error: qmod -cj {record.job}"
+        if record.failed in OF_JOB
+        else f"leave the host out with REQUEST='-l hostname=!({record.host})', and tell your administrator"
+    )
+    return f"{began} (failed {record.failed}, {text}): {means}; {then}"
+
+
+def _exit(record: Record, asked: dict[str, str], crowd: Crowd | None) -> str:
+    """What the exit status of the job's script means."""
+    status, after = record.exit_status, _after(record)
+    if status == ERROR_STATE:
+        return (
+            f"put itself into the error state (exit status 100) {after}: see its log; "
+            f"then run it again with qmod -cj {record.job}, or delete it with qdel {record.job}"
+        )
+    if status == RUN_AGAIN:
+        return f"asked to be run again (exit status 99) {after}, and was not: submit it with -r y, or start it again"
+    if status == GOES_ON:
+        return f"goes on in a copy of this job (exit status 75) {after}: qstat shows it"
+    if status == 2:
+        return f"wrong settings (exit status 2) {after}: its log names the one to correct"
+    number = _signal(record)
+    died = f": a command in it died by signal {_name(number)}" if number else ""
+    died = {126: ": a command cannot be run", 127: ": a command was not found"}.get(status, died)
+    failed = f"failed (exit status {status}) {after}{died}"
+    if crowd and crowd.used >= CROWDED * crowd.allowed and (status == 1 or number in STARVING):
+        return f"{failed}; see its log, perhaps for memory: {_memory(record, asked, crowd)}"
+    return f"{failed}; see its log"
+
+
+def _reason(reason: str) -> str:
+    """One error reason in plain words; as it is, without time and process, where we do not know it."""
+    text = re.sub(r"^.*?\d\d:\d\d:\d\d(?:\.\d+)? \[\d+:\d+\]: (?:error: )?", "", reason.strip())
+    for pattern, words in REASONS:
+        if match := re.search(pattern, text):
+            return words.format(*(group or "no reason given" for group in match.groups()))
+    return text
+
+
+def requests(category: str) -> dict[str, str]:
+    """What a category requested with -l, by name: {"h_vmem": "200M"} of `-q all.q -l h_vmem=200M -pe orte 4`."""
+    pairs = ",".join(re.findall(r"(?:^|\s)-l (\S+)", category)).split(",")
+    return {name: value for name, equals, value in (pair.partition("=") for pair in pairs) if equals}
+
+
+def _fullest(attempt: list[Record], asked: dict[str, str]) -> Crowd | None:
+    """The host on which an attempt used most of its memory; None where no h_vmem was asked.
+
+    The accounting does not tell how many slots the job had on each host: they count as spread evenly.
+    """
+    each = _bytes(asked.get("h_vmem"))
+    if not each:
+        return None
+    used: dict[str, int] = {}
+    for record in attempt:
+        used[record.host] = used.get(record.host, 0) + record.maxvmem
+    host = max(used, key=used.get)
+    return Crowd(host, used[host], each * max(attempt[-1].slots / len(used), 1))
+
+
+def _time_limit(record: Record, asked: dict[str, str], limits: Sequence[int]) -> tuple[float, str | None] | None:
+    """The longest limit that the run time has reached: its seconds, and its name where it was asked for."""
+    known: list[tuple[float, str | None]] = [(limit, None) for limit in limits]
+    known += [(limit, name) for name in ("s_rt", "h_rt") if (limit := _seconds(asked.get(name)))]
+    reached = [limit for limit in known if record.wallclock >= limit[0] - 1]  # times are whole seconds
+    return max(reached, key=lambda limit: limit[0], default=None)
+
+
+def _signal(record: Record) -> signal.Signals | None:
+    """The signal that an exit status stands for."""
+    with contextlib.suppress(ValueError):
+        return signal.Signals(record.exit_status - 128)
+    return None
+
+
+def _seconds(text: str | None) -> float | None:
+    """Seconds of a time as qsub takes it, `90` or `1:30:00`; None where it is none, or INFINITY."""
+    total = 0.0
+    for part in (text or "-").split(":"):
+        if part and not part.isdigit():
+            return None
+        total = total * 60 + int(part or 0)
+    return total or None
+
+
+def _bytes(text: str | None) -> int | None:
+    """Bytes of a size as qsub takes it; None where it is none, or INFINITY."""
+    with contextlib.suppress(ValueError):
+        return size(text or "")
+    return None
+
+
+def _twice(text: str) -> str:
+    number, unit = re.fullmatch(r"([\d.]+)(\D*)", text).groups()
+    return f"{2 * float(number):.10g}{unit}"
+
+
+def _name(number: signal.Signals) -> str:
+    return f"{number.name.removeprefix('SIG')} ({number.value})"
+
+
+def _after(record: Record) -> str:
+    return f"after {_duration(record.wallclock)}"
+
+
+def _size(count: float) -> str:
+    """Bytes for people: 1.2 GB, 204 MB."""
+    for unit, name, digits in ((2**40, "TB", 1), (2**30, "GB", 1), (2**20, "MB", 0)):
+        if count >= unit:
+            return f"{count / unit:.{digits}f} {name}"
+    return f"{count / 2**10:.0f} KB"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for people: 45 s, 12 min 30 s, 3 h, 2 d 5 h."""
+    left = round(seconds)
+    if left < 120:
+        return f"{left} s"
+    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    first = next(index for index, (unit, _) in enumerate(units) if left >= unit)
+    parts = []
+    for unit, name in units[first : first + 2]:
+        count, left = divmod(left, unit)
+        parts += [f"{count} {name}"] * bool(count)
+    return " ".join(parts)
