@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # Settings: make train STEPS=2000 RUNID=second
-PYTHON     ?= python3#           the Python to set up with, 3.11 or newer
+PYTHON     ?= python3#           the Python to set up with, 3.11.4 or newer
 DATA_DIR   ?= ./data#            where datasets live
 RUN_DIR    ?= ./runs#            where runs live
 DATASET    ?= rooms#             the dataset of train, distributed, evaluate, reproduce
@@ -24,6 +24,9 @@ REQUEST    ?=#                   distributed: qsub's arguments for the job, as -
 WORKER_REQUEST ?=#               the same for the workers of array jobs, as -l gpu=1
 PS_REQUEST ?=#                   the same for their parameter servers
 SLOTS_PER_NODE ?=#               slots, and cores, of each node of a job [1]
+MEMORY     ?=#                   distributed: memory of each node, as 8G; asked for as the grid counts it
+GPUS_PER_SLOT ?=#                distributed: GPUs that the job was given with each slot
+GRID_QUEUES ?=#                  distributed: queues that job and nodes may use, as for qsub -q [all]
 WAIT       ?=#                   distributed: seconds to wait for slots and nodes
 CKPT_FREQ  ?=#                   seconds between checkpoints
 SUM_FREQ   ?=#                   seconds between lines of metrics
@@ -37,9 +40,13 @@ FORCE      ?=#                   1: do again what is there already
 PHOTOS     ?=#                   predict: files or folders
 RUN        ?= $(RUN_DIR)/$(RUNID)#  export: the run's folder
 TB_PORT    ?= 5003#              TensorBoard's port
+JOBS       ?= 3#                 test: how many tests run at once; each of these boots a grid of its own
 
-export DATA_DIR RUN_DIR DATASET RECIPE RUNID STEPS BATCHSIZE WORKERS PS_NODES CKPT_FREQ SUM_FREQ TIMEOUT \
-	GRID PE REQUEST WORKER_REQUEST PS_REQUEST SLOTS_PER_NODE WAIT
+settings := DATA_DIR RUN_DIR DATASET RECIPE RUNID STEPS BATCHSIZE WORKERS PS_NODES CKPT_FREQ SUM_FREQ TIMEOUT \
+	PE REQUEST WORKER_REQUEST PS_REQUEST SLOTS_PER_NODE MEMORY GPUS_PER_SLOT GRID_QUEUES WAIT
+export $(settings) GRID
+# Tests choose their own settings; those given to make reach what they start in MAKEFLAGS, too.
+pytest = env $(addprefix -u ,$(settings) MAKEFLAGS MAKELEVEL) .venv/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 # download, preprocess and convert take names of datasets as further goals: make download make3d1 make3d2 nyu
 ifneq ($(filter download preprocess convert,$(firstword $(MAKECMDGOALS))),)
@@ -56,8 +63,8 @@ training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--st
 	$(if $(SUM_FREQ),--set summary_seconds=$(SUM_FREQ)) $(changes)
 records = $(DATA_DIR)/$(DATASET)/records
 
-.PHONY: help install datasets download preprocess convert train distributed status stop evaluate reproduce predict export tb demo \
-	test lint trial grid-packages grid-test grid-test-long grid-demo bench-grid bench-field
+.PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce predict export \
+	tb demo test test-long lint trial grid-packages grid-test grid-demo bench-grid bench-field
 
 help: ## show this
 	@echo "targets:"
@@ -69,6 +76,12 @@ help: ## show this
 install: .venv/installed ## set up .venv with all that the commands need
 
 .venv/installed: pyproject.toml constraints.txt
+	@command -v $(PYTHON) > /dev/null || { echo '$(PYTHON): not found; install Python 3.11.4 or newer' \
+		'(Debian: apt install python3 python3-venv), or name it: make PYTHON=...' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || { echo "$(PYTHON): $$($(PYTHON) --version 2>&1)" \
+		'is too old; install Python 3.11.4 or newer, and name it: make PYTHON=...' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo '$(PYTHON): cannot make environments;' \
+		'install its venv (Debian: apt install python3-venv)' >&2; exit 1; }
 	@echo "setting up .venv (some minutes, once)" >&2
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
@@ -94,11 +107,14 @@ train: install ## train RECIPE on DATASET in one process
 distributed: install ## the same with WORKERS workers and PS_NODES parameter servers, on the grid if there is one
 	sge/cluster.sh $(changes)
 
-status: install ## how the run RUNID is: its nodes, its last step and checkpoint
+status: install ## show the state of the run RUNID: its nodes, its last step and checkpoint, why it died
 	@bin/cluster-status --run $(RUN_DIR)/$(RUNID)
 
-stop: ## end the run RUNID of distributed, with everything saved, and nothing else
-	@sge/stop.sh $(RUN_DIR)/$(RUNID)
+logs: install ## follow the logs of all nodes of the run RUNID, each line with its node
+	@bin/follow-logs --run $(RUN_DIR)/$(RUNID)
+
+stop: install ## end the run RUNID of distributed, with everything saved, and nothing else
+	@bin/stop-cluster --run $(RUN_DIR)/$(RUNID)
 
 evaluate: install ## score the run RUNID on the test photos of DATASET
 	bin/score-depth --run $(RUN_DIR)/$(RUNID) $(records)/test-*.tfrecord
@@ -141,16 +157,16 @@ demo: install ## rooms, patches, records, training with 1 ps and 2 workers, scor
 	$$run/scores.json $$(($$(date +%s) - begun))
 
 test: install lint grid-packages ## check the code and run every test but the long ones
-	.venv/bin/python -m pytest
+	$(pytest)
 
 grid-packages: # Grid Engine for its tests, where this is root on Debian; GRID=no declines
 	@tests/grid/packages
 
-grid-test: install grid-packages ## the tests on a real Grid Engine alone (root, Debian)
-	.venv/bin/python -m pytest tests/grid
+test-long: install grid-packages ## the tests that wait for time limits, or take long for other reasons
+	$(pytest) -m long
 
-grid-test-long: install grid-packages ## those of them that take long
-	.venv/bin/python -m pytest -m long tests/grid
+grid-test: install grid-packages ## the tests on a real Grid Engine alone (root, Debian)
+	$(pytest) tests/grid
 
 grid-demo: install grid-packages ## boot a Grid Engine of four hosts here, and train on it (root, Debian)
 	@tests/grid/demo

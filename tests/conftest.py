@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,14 @@ def trained(prepared, tmp_path_factory) -> Path:
     done = run("train-depth", *words, cwd=prepared)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+def pytest_unconfigure(config):
+    """Say last of all what was left out, and how to include it."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if hasattr(config, "workerinput") or reporter is None:  # one of the processes of pytest-xdist
+        return
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", []))
+    for reason, count in reasons.items():
+        how = "; as root on Debian, `make test` without GRID=no includes them" if reason.startswith("no grid") else ""
+        print(f"left out: {count} tests ({reason}){how}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 WAYS = {"parallel environment": {"PE": "orte"}, "array jobs": {}}
 SETTINGS = [*SMALL, "network.attention=0", "turn=0", "summary_seconds=0", "checkpoint_seconds=3"]  # a graph soon made
 NO_END = 10**6  # steps that nobody has time for
-STARTING = 90  # seconds until the first step, at most: two cores import TensorFlow for all nodes
+STARTING = 240  # seconds until the first step, at most: two busy cores import TensorFlow for all nodes of several runs
 
 
 class Run:
@@ -70,6 +70,17 @@ class Run:
         path = self.path / f"nodes/{self.attempt()}/state"
         return path.read_text().strip() if path.exists() else ""
 
+    def attempts(self, name: str) -> list[str]:
+        """What the file `name` says in each attempt's folder."""
+        return [(self.path / f"nodes/{n}/{name}").read_text().strip() for n in range(1, self.attempt() + 1)]
+
+    def comes_to(self, attempt: int, seconds: float = 120) -> None:
+        wait_for(lambda: self.attempt() >= attempt, seconds, f"attempt {attempt}")
+
+    def saves(self, seconds: float = 60) -> int:
+        """Wait until there is a checkpoint; its step."""
+        return wait_for(self.saved, seconds, "a checkpoint")
+
     def trains(self, seconds: float = STARTING) -> int:
         """Wait until it has taken steps since now; the last of them."""
         before = len(self.lines())
@@ -79,7 +90,7 @@ class Run:
 
     def gone(self) -> bool:
         """Whether the job has left the grid."""
-        return self.grid.run(self.user, "qstat", "-j", self.job).returncode != 0
+        return self.grid.run(self.user, "qstat", "-j", self.job, seconds=120).returncode != 0
 
     def ends(self, seconds: float) -> None:
         wait_for(self.gone, seconds, f"the end of job {self.job}")
@@ -94,7 +105,7 @@ class Run:
                     found[process] = words
         return found
 
-    def leaves_nothing(self, seconds: float = 15) -> None:
+    def leaves_nothing(self, seconds: float = 60) -> None:
         """No process on any host, no half-written file, no slot taken, within `seconds`."""
 
         def gone() -> bool:
@@ -110,7 +121,8 @@ class Run:
         return json.loads(done.stdout)
 
     def stop(self) -> subprocess.CompletedProcess:
-        return self.grid.run(self.user, PROJECT / "sge/stop.sh", self.path, seconds=120)
+        command = [PROJECT / "bin/stop-cluster", "--timeout", 180, "--run", self.path]
+        return self.grid.run(self.user, *command, seconds=240)
 
     def kill(self, node: str) -> None:
         """SIGKILL to a node, as in "worker-0", or to the chief."""

@@ -1,12 +1,15 @@
-"""What takes long to be seen on a real Grid Engine: make grid-test-long."""
+"""What takes long to be seen on a real Grid Engine: make test-long."""
 
 import json
+import re
 import subprocess
+from datetime import datetime
 
 import pytest
 from shell import PROJECT, records, wait_for
 
 from .runs import STARTING, WAYS
+from .test_accidents import suspended_and_continued
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
 
@@ -51,9 +54,53 @@ def test_a_queue_with_a_limit(run, way):
     one = run().start(steps=20000, PS_NODES=1, WORKERS=2, **requests, **way)
     wait_for(lambda: one.saved() == 20000 and one.gone(), 900, "the last step")
     assert one.attempt() >= 2, one.log()
-    states = [(one.path / f"nodes/{number}/state").read_text().split()[3] for number in range(1, one.attempt() + 1)]
+    states = [state.split()[3] for state in one.attempts("state")]
     assert states == ["99"] * (one.attempt() - 1) + ["0"]
     one.leaves_nothing()
+
+
+def test_a_limit_shorter_than_the_training(run, grid):
+    """All slots of all hosts: the case that a rerun by exit status 99 does not come back from."""
+    one = run().start(steps=3000, PE="orte", PS_NODES=1, WORKERS=2, SLOTS_PER_NODE=4, REQUEST="-l h_rt=40")
+    after = grid.run("ada", "qsub", "-terse", "-b", "y", "-o", "/dev/null", "-hold_jid", one.job, "true").stdout.strip()
+    first, ended = one.job, []
+
+    def done() -> bool:
+        if one.job != first and not ended:
+            ended.append(grid.run("ada", "qacct", "-j", first).stdout)
+        return one.saved() == 3000 and one.gone()
+
+    wait_for(done, 1500, "the last step")  # 80 s, unless the machine is busy
+    attempts = one.attempt()
+    assert attempts >= 2, one.log()
+    assert [state.split()[3] for state in one.attempts("state")] == ["99"] * (attempts - 1) + ["0"]
+    assert len(set(one.attempts("job"))) == attempts and len(set((one.path / "nodes").glob("origin-*"))) == attempts - 1
+    begun = [int(step) for step in one.attempts("from")[1:]]
+    assert begun == sorted(set(begun)) and begun[0] > 0  # each brought something
+    # A job that goes on in a copy has not finished: its status is not 0, and what waits for it waits on.
+    told = wait_for(lambda: grid.run("ada", "qacct", "-j", first).stdout, 60, "the first job's accounting")
+    assert re.search(r"(?m)^exit_status\s+75\b", told), told
+    waited = wait_for(lambda: grid.run("ada", "qacct", "-j", after).stdout, 60, "the accounting of the job that waited")
+    last = wait_for(lambda: grid.run("ada", "qacct", "-j", one.job).stdout, 60, "the last job's accounting")
+    assert begins(waited) >= ends(last)
+    one.leaves_nothing()
+
+
+def begins(accounting: str) -> datetime:
+    return moment(accounting, "start_time")
+
+
+def ends(accounting: str) -> datetime:
+    return moment(accounting, "end_time")
+
+
+def moment(accounting: str, what: str) -> datetime:
+    told = re.findall(rf"(?m)^{what}\s+(\S.*\d)\s*$", accounting)[-1]
+    return datetime.strptime(told, "%a %b %d %H:%M:%S %Y")
+
+
+def test_a_suspended_array_run_goes_on_where_it_was(run, grid):
+    suspended_and_continued(run, grid, {})
 
 
 def test_array_jobs_live_through_what_happens(run, grid):

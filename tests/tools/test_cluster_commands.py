@@ -1,14 +1,19 @@
-"""split-resources, ps-node, worker-node, gather-spec and sge/cluster.sh from the shell: TensorFlow's real servers."""
+"""split-resources, ps-node, worker-node, gather-spec and sge/cluster.sh from the shell.
 
+Two tests run TensorFlow's real servers; the nodes of the others are real, too, but for a tensorflow of our own.
+"""
+
+import fcntl
 import json
 import os
+import pty
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
+import termios
 from pathlib import Path
 
 import psutil
@@ -21,6 +26,23 @@ from depthfield.cluster.announcements import Announcement
 
 BIN = PROJECT / "bin"
 PATIENCE = 90  # seconds until what is awaited has failed; two busy cores import TensorFlow slowly
+ODD = "a:b $c & (d 'e"  # a folder's name
+
+# In the place of TensorFlow, which takes seconds to import: its server listens, as far as a node can tell.
+TENSORFLOW = """
+import socket
+from types import SimpleNamespace
+
+class Server:
+    def __init__(self, cluster, job_name, task_index, **options):
+        port = int(cluster[job_name][task_index].rpartition(":")[2])
+        self.socket = socket.create_server(("127.0.0.1", port))
+        self.target = f"grpc://127.0.0.1:{self.socket.getsockname()[1]}"
+
+distribute = SimpleNamespace(Server=Server)
+compat = SimpleNamespace(v1=SimpleNamespace(ConfigProto=dict))
+errors = SimpleNamespace(OpError=OSError)
+"""
 
 CHIEF = """
 import json, sys
@@ -83,7 +105,33 @@ def announced(folder: Path, node: str) -> Announcement | None:
 
 def said(log: Path) -> list[str]:
     """What our commands said, without TensorFlow's own lines."""
-    return [line for line in log.read_text().splitlines() if re.match(r"(ps-node|worker-node|cluster\.sh): ", line)]
+    return [line for line in log.read_text().splitlines() if re.match(r"(ps-node|worker-node|run-cluster): ", line)]
+
+
+def tensorflow(folder: Path, content: str = TENSORFLOW) -> dict[str, str]:
+    """An environment in which commands import this instead of TensorFlow."""
+    folder.mkdir(exist_ok=True)
+    (folder / "tensorflow.py").write_text(content)
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
+def hasten(command: Path, at: Path, **constants: float) -> Path:
+    """Write the script `at`, which runs a command with other constants of its modules: `ways__TERM_SECONDS=1`."""
+    lines = [f"#!{sys.executable}", "import runpy, sys"]
+    for name, value in constants.items():
+        module, constant = name.split("__")
+        lines += [f"from depthfield.cluster import {module}", f"{module}.{constant}  # must exist"]
+        lines.append(f"{module}.{constant} = {value}")
+    at.parent.mkdir(parents=True, exist_ok=True)
+    at.write_text("\n".join([*lines, f"runpy.run_path({str(command)!r}, run_name='__main__')\n"]))
+    at.chmod(0o755)
+    return at
+
+
+def stand_in(command: Path, script: str) -> None:
+    command.unlink(missing_ok=True)
+    command.write_text(f"#!/bin/bash\n{script}\n")
+    command.chmod(0o755)
 
 
 def failed(result: subprocess.CompletedProcess, status: int = 1) -> str:
@@ -265,41 +313,43 @@ def test_nodes_refuse_at_once_what_cannot_work(tmp_path):
 
 
 def test_a_node_told_to_end_while_it_starts_ends_at_once(tmp_path, start):
-    node = start(BIN / "ps-node", "--run", tmp_path / "run", "--index", 0, log=tmp_path / "log")
-    wait_for((tmp_path / "run" / "token").exists)
-    time.sleep(0.5)  # into the import of TensorFlow
+    endless = "import pathlib, time\npathlib.Path(__file__).with_name('importing').touch()\ntime.sleep(600)\n"
+    environment = tensorflow(tmp_path / "fake", endless)
+    node = start(BIN / "ps-node", "--run", tmp_path / "run", "--index", 0, log=tmp_path / "log", env=environment)
+    wait_for((tmp_path / "fake/importing").exists)
     node.terminate()
-    assert node.wait(2) == 0
+    assert node.wait(PATIENCE) == 0
     assert said(tmp_path / "log") == ["ps-node: ps 0 ended: SIGTERM"] and not (tmp_path / "run" / "nodes").exists()
 
 
 def test_an_import_that_makes_another_error_of_a_signal_does_not_hide_it(tmp_path, start):
-    (tmp_path / "tensorflow.py").write_text(
+    environment = tensorflow(
+        tmp_path / "fake",
         "import os, signal\n"
         "try:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    os.getpid()\n"
         "except SystemExit as ended:\n"
-        "    raise ImportError('initialisation failed') from ended\n"
+        "    raise ImportError('initialisation failed') from ended\n",
     )
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     node = ["ps-node", "--run", tmp_path / "run", "--index", 0]
     score = ["score-depth", "--run", tmp_path / "run", "shard"]
     for command, status, told in ((node, 0, ["ps-node: ps 0 ended: SIGTERM"]), (score, 143, [])):
         process = start(BIN / command[0], *command[1:], log=tmp_path / command[0], env=environment)
-        assert process.wait(30) == status
+        assert process.wait(PATIENCE) == status
         assert said(tmp_path / command[0]) == told
 
 
 def test_a_cluster_trains_on_when_a_worker_crashes_and_its_nodes_end_as_they_should(tmp_path, start):
     folder, token = announcements.folder(tmp_path, 1), announcements.token(tmp_path)
+    folder.mkdir(mode=0o755, parents=True)
     plan = run("split-resources", "--local", "--oversubscribe", "--ps", 1, "--workers", 2).stdout
     environment = os.environ | {"http_proxy": "http://127.0.0.1:9"}  # a proxy must not come between the nodes
 
     def begin(node: str, *before: str) -> subprocess.Popen:
         role, index = node.split("-")
         words = [BIN / f"{role}-node", "--run", tmp_path, "--index", index, "--host", "127.0.0.1", "--threads", 1]
-        return start(*before, *words, log=tmp_path / f"{node}.log", env=environment)
+        return start(*before, *words, log=tmp_path / f"{node}.log", env=environment, umask=0o022)
 
     # A forged and a half-written announcement are there before the nodes are.
     announcements.announce(folder, "ps", 0, Announcement("127.0.0.1", 9, 1, 1.0, "f" * 64))
@@ -309,6 +359,8 @@ def test_a_cluster_trains_on_when_a_worker_crashes_and_its_nodes_end_as_they_sho
     assert gathered.returncode == 0, gathered.stderr
     (tmp_path / "cluster.json").write_text(gathered.stdout)
     first = announcements.read(folder, "worker", 0, token)
+    readable = {path.name: oct(path.stat().st_mode & 0o777) for path in (*folder.iterdir(), tmp_path / "token")}
+    assert readable == dict.fromkeys(["ps-0.json", "worker-0.json", "worker-1.json", "token"], "0o600")
     assert (first.pid, first.start) == (nodes["worker-0"].pid, psutil.Process(first.pid).create_time())
     assert json.loads(gathered.stdout)["worker"][0] == f"127.0.0.1:{first.port}"
 
@@ -337,19 +389,19 @@ def test_a_cluster_trains_on_when_a_worker_crashes_and_its_nodes_end_as_they_sho
     wait_for(lambda: "task:0 has been recovered" in counts.read_text())
     # SIGTERM, in the middle of work.
     nodes["worker-1"].terminate()
-    assert nodes["worker-1"].wait(2) == 0
+    assert nodes["worker-1"].wait(PATIENCE) == 0
     goes_on()  # by the restarted worker alone
 
     # Whoever started it is gone: so is the node, and what it announced.
     restarted = psutil.Process(again.pid)
     shell.kill()
-    restarted.wait(5)
+    restarted.wait(PATIENCE)
     assert said(tmp_path / "worker-0.log")[-1] == "worker-node: worker 0 ended: whoever started it is gone"
     # Grid Engine's warnings before a suspend and a kill are not for a node; Ctrl-C is.
     assert [path.name for path in folder.iterdir()] == ["ps-0.json"]
     for warning in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
         nodes["ps-0"].send_signal(warning)
-    assert nodes["ps-0"].wait(4) == 0
+    assert nodes["ps-0"].wait(PATIENCE) == 0
     assert not list(folder.iterdir())
     first_line, *_, last_line = said(tmp_path / "ps-0.log")
     assert re.fullmatch(r"ps-node: ps 0 on 127\.0\.0\.1:\d+, \d+ MB, load \d+\.\d", first_line), first_line
@@ -358,92 +410,247 @@ def test_a_cluster_trains_on_when_a_worker_crashes_and_its_nodes_end_as_they_sho
 
 # --------------------------------------------------------------------------------------------------- sge/cluster.sh
 
+# In the place of train-depth: it waits, and saves when it is told to end.
+WAITS = """
+save() {
+    for file in runs/trial/nodes/*/*-*.json; do
+        kill -0 "$(sed -n 's/.*"pid": \\([0-9]*\\).*/\\1/p' "$file")" && echo "${file##*/}" >> saved
+    done
+    exit 99
+}
+trap save TERM INT HUP
+cat > cluster.seen
+[ -s cluster.seen ] || exit 1
+echo "$*" > new
+mv new arguments
+while :; do sleep 0.1; done
+"""
+
 
 @pytest.fixture
 def house(tmp_path):
-    """A copy of the house whose train-depth only waits: what is looked at is what cluster.sh does around it."""
-    (tmp_path / "house" / "bin").mkdir(parents=True)
-    for command in ("split-resources", "ps-node", "worker-node", "gather-spec", "watch-nodes"):
-        (tmp_path / "house" / "bin" / command).symlink_to(BIN / command)
-    waits = 'trap "exit 99" TERM; cat > cluster.seen; [ -s cluster.seen ] || exit 1; echo "$*" > new; mv new arguments'
-    waits += "; while :; do sleep 0.1; done"
-    stand_in(tmp_path / "house" / "bin" / "train-depth", waits)
-    shutil.copytree(PROJECT / "sge", tmp_path / "house" / "sge")
-    (tmp_path / "data" / "rooms" / "records").mkdir(parents=True)
-    (tmp_path / "data" / "rooms" / "records" / "train-00000-of-00001.tfrecord").touch()
-    (tmp_path / "cluster").symlink_to("house/sge/cluster.sh")
-    return tmp_path / "house"
+    """A copy of the project whose train-depth only waits: what is looked at is what cluster.sh does around it."""
+    return copied(tmp_path / "house")
 
 
-def stand_in(command: Path, script: str) -> None:
-    command.unlink(missing_ok=True)
-    command.write_text(f"#!/bin/bash\n{script}\n")
-    command.chmod(0o755)
+def copied(folder: Path) -> Path:
+    """A copy of the project in `folder`, with a dataset beside it and a tensorflow of our own."""
+    shutil.copytree(BIN, folder / "bin")
+    shutil.copytree(PROJECT / "sge", folder / "sge")
+    (folder / "lib").mkdir()
+    (folder / "lib/launch.sh").symlink_to(PROJECT / "lib/launch.sh")
+    (folder / ".venv").symlink_to(PROJECT / ".venv")
+    stand_in(folder / "bin/train-depth", WAITS)
+    records = folder.parent / "data/rooms/records"
+    records.mkdir(parents=True)
+    (records / "train-00000-of-00001.tfrecord").touch()
+    (folder.parent / "cluster").symlink_to(folder / "sge/cluster.sh")
+    tensorflow(folder.parent / "fake")
+    return folder
 
 
-SETTINGS = {"GRID": "no", "WORKERS": "1", "STEPS": "7", "BATCHSIZE": "3", "TIMEOUT": "60", "RUNID": "trial"}
+def settings(tmp_path: Path, **more: str) -> dict[str, str]:
+    """The environment of cluster.sh: few nodes, which import our tensorflow, on this machine."""
+    given = {"GRID": "no", "WORKERS": "1", "STEPS": "7", "BATCHSIZE": "3", "TIMEOUT": "60", "RUNID": "trial"}
+    return tensorflow(tmp_path / "fake") | given | more
 
 
-def test_cluster_sh_starts_its_nodes_restarts_a_crashed_worker_and_ends_all_on_sigterm(tmp_path, house, start):
+def hastened(house: Path, command: str, **constants: float) -> None:
+    """Let a command of the house run with other constants of its modules."""
+    real = (house / "bin" / command).rename(house / "bin" / f".{command}")
+    hasten(real, house / "bin" / command, **constants)
+
+
+@pytest.fixture
+def terminal():
+    """Start a command in a session of its own, as a terminal does; what is left of it is killed in the end."""
+    started = []
+
+    def start(*command, log: Path | None = None, slave: int | None = None, **options) -> subprocess.Popen:
+        def set_up():
+            for number in (signal.SIGINT, signal.SIGHUP):  # pytest in the background has some ignored
+                signal.signal(number, signal.SIG_DFL)
+            if slave is not None:
+                fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+        with (log or Path(os.devnull)).open("a") as file:
+            where = slave if slave is not None else file
+            options |= {"stdin": subprocess.DEVNULL, "stdout": where, "stderr": where}
+            started.append(
+                subprocess.Popen(list(map(str, command)), start_new_session=True, preexec_fn=set_up, **options)
+            )
+        return started[-1]
+
+    yield start
+    for process in started:
+        for one in session(process):
+            one.kill()
+        process.wait(PATIENCE)
+
+
+def session(leader: subprocess.Popen) -> list[psutil.Process]:
+    """The living processes of the session that `leader` was started with: orphans too."""
+
+    def belongs(process: psutil.Process) -> bool:
+        try:
+            return os.getsid(process.pid) == leader.pid and process.status() != psutil.STATUS_ZOMBIE
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            return False
+
+    return [process for process in psutil.process_iter() if belongs(process)]
+
+
+def test_cluster_sh_starts_its_nodes_restarts_a_crashed_worker_and_ends_all_on_sigterm(tmp_path, house, terminal):
     log, run = tmp_path / "log", tmp_path / "runs" / "trial"
     folder = run / "nodes" / "3"
     for attempt in ("1", "2"):
         (folder.parent / attempt).mkdir(parents=True)
     words = ["./cluster", "CKPT_FREQ=30", "--set", "a=b"]
-    script = start(*words, log=log, cwd=tmp_path, env=os.environ | SETTINGS)
+    script = terminal(*words, log=log, cwd=tmp_path, env=settings(tmp_path))
     wait_for((tmp_path / "arguments").exists)
     told = (tmp_path / "arguments").read_text().split()
-    assert 50 < int(told.pop(told.index("--timeout") + 1)) <= 60  # what is left of TIMEOUT: starting takes time
+    assert 0 < int(told.pop(told.index("--timeout") + 1)) <= 60  # what is left of TIMEOUT: starting takes time
     expected = (
         f"--recipe small --run {run} --cluster - --timeout --steps 7 --set batch_size=3 --set checkpoint_seconds=30 "
         f"--set a=b {tmp_path}/data/rooms/records/train-00000-of-00001.tfrecord"
-    )
+    ).replace(f"{tmp_path}/data", "./data")
     assert told == expected.split()
     cluster = json.loads((tmp_path / "cluster.seen").read_text())
     assert [len(cluster[role]) for role in ("chief", "ps", "worker")] == [1, 1, 1]
     assert json.loads((folder / "cluster.json").read_text()) == cluster
+    watcher = psutil.Process(announced(folder, "watcher-0").pid)
+    listening = [one.laddr for one in watcher.net_connections() if one.status == psutil.CONN_LISTEN]
+    assert listening == [("127.0.0.1", announced(folder, "watcher-0").port)]
     before = announced(folder, "worker-0")
-    nodes = [announced(folder, "ps-0").pid, before.pid]
-    start.also(nodes[0])
     os.kill(before.pid, signal.SIGKILL)
     wait_for(lambda: announced(folder, "worker-0") != before)
     again = announced(folder, "worker-0")
-    start.also(again.pid)
     assert again.port == before.port
     told = (run / "logs" / "worker-0.log").read_text()
     assert "worker-0 ended with status 137, restart 1 of 5" in told and told.count("---- attempt 3, ") == 2
-    assert "watch-nodes: worker 0 on 127.0.0.1 starts again" in log.read_text()
+    wait_for(lambda: "watch-nodes: worker 0 on 127.0.0.1 starts again" in log.read_text())
     script.terminate()
-    assert script.wait(10) == 99
-    assert not [pid for pid in (*nodes, again.pid) if psutil.pid_exists(pid)]
-    left = ["cluster.json", "from", "job", "origin", "plan.tsv", "state", "state.json"]
+    assert script.wait(PATIENCE) == 99
+    assert not session(script)
+    left = ["claim", "cluster.json", "from", "job", "origin", "plan.tsv", "state", "state.json"]
     assert sorted(path.name for path in folder.iterdir()) == left and "attempt 3" in log.read_text()
+    assert (folder / "state").read_text().startswith("ended with status 99 after ")
 
 
-def test_cluster_sh_tries_three_times_and_kills_a_node_that_will_not_end(tmp_path, house, start):
+def test_cluster_sh_tries_three_times_and_kills_a_node_that_will_not_end(tmp_path, house, terminal):
     stand_in(house / "bin" / "worker-node", "echo 'worker-node: broken' >&2; exit 1")
     stand_in(house / "bin" / "ps-node", 'trap "" TERM; echo $$ >> stubborn; while :; do sleep 0.1; done')
-    log, stubborn = tmp_path / "log", tmp_path / "stubborn"
-    script = start("./cluster", "TIMEOUT=", "--wait", "1", log=log, cwd=tmp_path, env=os.environ | SETTINGS)
-    wait_for(stubborn.exists)
-    start.also(int(stubborn.read_text()))
-    assert script.wait(90) == 1
-    pids = [int(line) for line in stubborn.read_text().split()]
+    hastened(house, "start-nodes", ways__LIFELINE_SECONDS=0.5)
+    hastened(house, "keep-node", keeper__TERM_SECONDS=0.5)
+    log = tmp_path / "log"
+    script = terminal("./cluster", "TIMEOUT=", "--wait", "1", log=log, cwd=tmp_path, env=settings(tmp_path))
+    assert script.wait(2 * PATIENCE) == 1
+    pids = [int(line) for line in (tmp_path / "stubborn").read_text().split()]
     assert len(pids) == 3 and not [pid for pid in pids if psutil.pid_exists(pid)]
+    wait_for(lambda: not session(script))  # a sleep of the shell's
     assert "gather-spec: 2 of 2 nodes have not announced themselves within 1 s" in log.read_text()
     assert "3 attempts without a new checkpoint, giving up" in said(log)[-1]
     assert "worker-node: broken" in (tmp_path / "runs/trial/logs/worker-0.log").read_text()
     assert not (tmp_path / "arguments").exists()
 
 
-def test_cluster_sh_says_what_is_missing_or_wrong(tmp_path, house, start):
+def test_cluster_sh_says_what_is_missing_or_wrong(tmp_path, house, terminal):
     for words, status, told in [
         (["DATASET=nyu"], 1, f"{tmp_path}/data/nyu/records"),
         (["WORKERS=two"], 2, "WORKERS takes a whole number of at least 1, not 'two'"),
         (["RUNID=a b"], 2, "RUNID takes letters"),
+        (["--wait"], 1, "no train-*.tfrecord in"),
+        (["PE=orte"], 2, "GRID=no leaves the grid alone, and PE asks something of it"),
+        (["MEMORY=lots"], 2, "MEMORY takes an amount"),
     ]:
-        script = start("./cluster", *words, log=tmp_path / "log", cwd=tmp_path, env=os.environ | SETTINGS)
-        assert script.wait(10) == status
+        data = {"DATA_DIR": "nothing"} if words == ["--wait"] else {}
+        script = terminal("./cluster", *words, log=tmp_path / "log", cwd=tmp_path, env=settings(tmp_path, **data))
+        assert script.wait(PATIENCE) == status, words
         (line,) = said(tmp_path / "log")
         assert told in line and not (tmp_path / "runs").exists()
         (tmp_path / "log").unlink()
+
+
+@pytest.mark.parametrize("asked", ["PE=orte", "REQUEST=-q long.q", "MEMORY=8G"])
+def test_what_is_asked_of_a_grid_fails_where_none_is_reached(tmp_path, house, terminal, asked):
+    without = tmp_path / "without"  # a PATH without qsub
+    without.mkdir()
+    for tool in ("env", "sh", "bash", "readlink", "dirname", "basename", "mkdir", "cat", "tee"):
+        (without / tool).symlink_to(shutil.which(tool))
+    environment = settings(tmp_path, GRID="", PATH=str(without))
+    script = terminal("./cluster", asked, log=tmp_path / "log", cwd=tmp_path, env=environment)
+    assert script.wait(PATIENCE) == 1
+    (line,) = said(tmp_path / "log")
+    assert f"{asked.partition('=')[0]} asks something of a grid, and there is none here" in line
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "arguments").exists()
+
+
+def test_cluster_sh_takes_any_path_on_one_machine(tmp_path, terminal):
+    """The project's own folder, DATA_DIR and RUN_DIR."""
+    odd = tmp_path / ODD
+    odd.mkdir()
+    house = copied(odd / ODD)
+    stand_in(house / "bin/train-depth", 'printf "%s\\n" "$@" > arguments; cat > cluster.seen')
+    (odd / "data").rename(odd / f"data {ODD}")
+    environment = settings(tmp_path, RUN_DIR=f"runs {ODD}", DATA_DIR=str(odd / f"data {ODD}"))
+    script = terminal("./cluster", log=tmp_path / "log", cwd=odd, env=environment)
+    assert script.wait(PATIENCE) == 0, (tmp_path / "log").read_text()
+    cluster, told = json.loads((odd / "cluster.seen").read_text()), (odd / "arguments").read_text().splitlines()
+    assert [len(cluster[role]) for role in ("chief", "ps", "worker")] == [1, 1, 1] and not session(script)
+    assert told[-1] == str(odd / f"data {ODD}/rooms/records/train-00000-of-00001.tfrecord")
+    run = odd / f"runs {ODD}/trial"
+    assert told[told.index("--run") + 1] == str(run) and (run / "nodes/1/state").read_text().startswith("ended")
+    assert "worker-node: worker 0 on 127.0.0.1:" in (run / "logs/worker-0.log").read_text()
+
+
+def test_a_closed_terminal_ends_a_run_with_everything_saved(tmp_path, house, terminal):
+    master, slave = pty.openpty()
+    # The shell, which leads the session, is ended by the hangup, and with it the kernel ends what is in the foreground.
+    script = terminal("bash", "-c", "./cluster; exit", slave=slave, cwd=tmp_path, env=settings(tmp_path))
+    os.close(slave)
+    wait_for((tmp_path / "arguments").exists)
+    assert len(session(script)) >= 8  # four of the chain, train-depth, the nodes and their keepers
+    os.close(master)
+    wait_for(lambda: not session(script))
+    assert script.wait(PATIENCE) == -signal.SIGHUP
+    assert sorted((tmp_path / "saved").read_text().split()) == ["ps-0.json", "watcher-0.json", "worker-0.json"]
+    assert (tmp_path / "runs/trial/nodes/1/state").read_text().startswith("ended with status 99 after ")
+
+
+def test_ctrl_c_saves_before_the_nodes_end_and_ends_a_loop_around_the_script(tmp_path, house, terminal):
+    loop = "for round in 1 2 3; do ./cluster; echo again >> rounds; done"
+    script = terminal("bash", "-c", loop, log=tmp_path / "log", cwd=tmp_path, env=settings(tmp_path))
+    wait_for((tmp_path / "arguments").exists)
+    os.killpg(script.pid, signal.SIGINT)
+    assert script.wait(PATIENCE) == -signal.SIGINT
+    assert not (tmp_path / "rounds").exists() and not session(script)
+    assert sorted((tmp_path / "saved").read_text().split()) == ["ps-0.json", "watcher-0.json", "worker-0.json"]
+    assert (tmp_path / "runs/trial/nodes/1/state").read_text().startswith("ended with status 99 after ")
+    assert said(tmp_path / "log")[-2:] == [
+        "run-cluster: stopped as asked; the same command goes on", "run-cluster: interrupted",
+    ]  # fmt: skip
+
+
+def test_an_attempt_by_hand_leaves_nothing(tmp_path, house, terminal):
+    stand_in(house / "bin/train-depth", 'cat > cluster.seen; echo "$*" > arguments; exit 7')
+    environment = settings(tmp_path, ATTEMPT="2", RUN=str(tmp_path / "mine"), RUNID="", RUN_DIR="")
+    script = terminal("./cluster", log=tmp_path / "log", cwd=tmp_path, env=environment)
+    assert script.wait(PATIENCE) == 7
+    wait_for(lambda: not session(script))
+    cluster = json.loads((tmp_path / "cluster.seen").read_text())
+    assert [len(cluster[role]) for role in ("chief", "ps", "worker")] == [1, 1, 1]
+    left = ["cluster.json", "plan.tsv", "state.json"]
+    assert sorted(path.name for path in (tmp_path / "mine/nodes/2").iterdir()) == left
+    assert not (tmp_path / "runs").exists() and said(tmp_path / "log") == []
+
+
+def test_announcements_are_for_their_owner_alone(tmp_path, start):
+    """Also in a run's folder that others may read; those of nodes are looked at beside TensorFlow's real servers."""
+    folder = tmp_path / "run/nodes/1"
+    folder.mkdir(mode=0o755, parents=True)
+    (tmp_path / "plan.tsv").write_text(PLAN)
+    words = [BIN / "watch-nodes", "--run", tmp_path / "run", "--plan", tmp_path / "plan.tsv", "sleep", "600"]
+    start(*words, log=tmp_path / "log", umask=0o022)
+    wait_for((folder / "watcher-0.json").exists)
+    for path in (folder / "watcher-0.json", tmp_path / "run/token"):
+        assert path.stat().st_mode & 0o777 == 0o600, path

@@ -593,7 +593,7 @@ def test_a_file_too_large_for_the_disk_keeps_what_has_come(lab):
     assert (lab.home / "downloads/toy.mat.part").read_bytes() == lab.body[:200_000]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, -2), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_leaves_only_what_can_be_gone_on_with(lab, server, number, status):
     server.manners["/toy.mat"] = ["stall", "good"]
     part = lab.home / "downloads/toy.mat.part"

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +56,7 @@ def folder(run: Path, attempt: int) -> Path:
 
 def announce(folder: Path, role: str, index: int, announcement: Announcement) -> None:
     """Tell where a node listens; replaces what it told before."""
-    files.write_json(_path(folder, role, index), announcement._asdict())
+    files.write_json(_path(folder, role, index), announcement._asdict(), mode=0o600)  # the token is in it
 
 
 def withdraw(folder: Path, role: str, index: int, announcement: Announcement) -> None:
@@ -83,11 +84,13 @@ def stop_asked(folder: Path) -> bool:
     return (folder / "stop").exists()
 
 
-def gather(nodes: list[Node], run: Path, attempt: int, seconds: float) -> dict[str, list[str]]:
+def gather(
+    nodes: list[Node], run: Path, attempt: int, seconds: float, wanted: Callable[[], bool] = lambda: True
+) -> dict[str, list[str]]:
     """Wait until all nodes have announced themselves; the cluster in TensorFlow's shape: role to `host:port` by index.
 
     The chief needs no announcement: it starts when the others are there, on a port nobody else must know (0).
-    Raises Failure after `seconds`, naming who is missing.
+    Raises Failure after `seconds`, naming who is missing, or when the cluster is not `wanted` any more.
     """
     secret, here = token(run), folder(run, attempt)
     awaited = [node for node in nodes if node.role != "chief"]
@@ -101,6 +104,8 @@ def gather(nodes: list[Node], run: Path, attempt: int, seconds: float) -> dict[s
             found = _read_all(awaited, here, secret)  # one that ended meanwhile is waited for again
         if len(found) == len(awaited):
             break
+        if not wanted():
+            raise Failure("nobody waits for the cluster any more")
         now = time.monotonic()
         if now - begun >= seconds:
             names = ", ".join(f"{node.role} {node.index} on {node.host}" for node in awaited if node not in found)

@@ -16,6 +16,7 @@ SILENCE_SECONDS = 30  # without an answer of the other's kernel: its host is los
 HELLO_SECONDS = 20  # for a connection to show that it has the run's token
 ASK_SECONDS = 5  # between two questions for memory and load
 LONGEST = 4096  # bytes of one message
+LOOPBACK = ("127.0.0.1", "localhost")
 
 NODE, WATCHER = b"node ", b"watcher "  # each answers in its own name, so that no node can be made to answer another
 
@@ -23,9 +24,9 @@ ENDED = (EOFError, ConnectionResetError, BrokenPipeError)  # the other's process
 REFUSED = (OSError, EOFError, ValueError, AuthenticationError, AssertionError)  # the last: Python 3.11, no challenge
 
 
-def listen() -> socket.socket:
-    """A socket on a free port of every interface."""
-    return socket.create_server(("", 0), backlog=1024)
+def listen(host: str) -> socket.socket:
+    """A socket on a free port: of the loopback where `host`, as nodes know us, is that, else of every interface."""
+    return socket.create_server((host if host in LOOPBACK else "", 0), backlog=1024)
 
 
 def join(host: str, port: int, token: str, who: dict) -> Connection:

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -15,12 +15,14 @@ import psutil
 from depthfield import tool
 from depthfield.cluster import announcements, lifeline
 from depthfield.cluster.announcements import Announcement
+from depthfield.cluster.processes import living
 from depthfield.tool import Failure, UsageError
 
 LOOK_SECONDS = 0.5  # between two looks at whoever started us
 MEASURE_SECONDS = 5
 LOG_SECONDS = 30
 WATCHER_LOST = 75  # EX_TEMPFAIL of sysexits.h
+JOIN_TRIES, JOIN_SECONDS = 3, 1  # to reach the watcher, and between two tries
 
 
 class Start(NamedTuple):
@@ -34,7 +36,7 @@ class Start(NamedTuple):
     port: int | None
     threads: int | None
     starter: int  # the process this node lives with
-    watched: bool  # and with the watcher of its attempt
+    watcher: tuple[str, int] | None  # and with the watcher of its attempt, which listens there
 
 
 def asked(role: str, arguments: dict) -> Start:
@@ -51,8 +53,15 @@ def asked(role: str, arguments: dict) -> Start:
         port,
         tool.number(arguments, "--threads", least=1),
         tool.number(arguments, "--parent", least=1) or os.getppid(),
-        arguments["--watched"],
+        _address(arguments["--watcher"]),
     )
+
+
+def _address(text: str | None) -> tuple[str, int] | None:
+    host, _, port = (text or "").rpartition(":")
+    if text and not (host and port.isdigit() and 0 < int(port) < 2**16):
+        raise UsageError(f"--watcher takes HOST:PORT, not {text!r}")
+    return (host, int(port)) if text else None
 
 
 def without_proxies() -> None:
@@ -66,9 +75,12 @@ def serve(start: Start) -> NoReturn:
 
     Raises Failure where the node already runs, was announced elsewhere, or does not get its port.
     """
-    for number in (signal.SIGUSR1, signal.SIGUSR2):  # Grid Engine's warnings reach every task: they are for the chief
+    ignored = [signal.SIGUSR1, signal.SIGUSR2]  # Grid Engine's warnings reach every task: they are for the chief
+    if start.watcher:
+        ignored.append(signal.SIGHUP)  # a closed terminal ends the chief, with everything saved, and then this node
+    for number in ignored:
         signal.signal(number, signal.SIG_IGN)
-    starter = _process(start.starter)
+    starter_lives = living(start.starter)
     folder = announcements.folder(start.run, start.attempt)
     me, mine, state, status = psutil.Process(), None, {}, tool.DONE
     try:
@@ -76,8 +88,8 @@ def serve(start: Start) -> NoReturn:
         port = start.port or _recorded_port(start, folder, token)
         if port:
             _check_free(port)
-        if start.watched:
-            _hold_lifeline(start, folder, token, state)
+        if start.watcher:
+            _hold_lifeline(start, token, state)
         with _ending_directly(start, state):
             server = _server(start, port or 0)
         taken = int(server.target.rpartition(":")[2])
@@ -85,7 +97,7 @@ def serve(start: Start) -> NoReturn:
         folder.mkdir(parents=True, exist_ok=True)
         announcements.announce(folder, start.role, start.index, mine)
         state["port"] = taken
-        _live(f"{start.role} {start.index} on {start.host}:{taken}", me, starter, state)
+        _live(f"{start.role} {start.index} on {start.host}:{taken}", me, starter_lives, state)
         end = "whoever started it is gone"
     except SystemExit:
         end, status = _told(state)
@@ -116,7 +128,8 @@ def _ending_directly(start: Start, state: dict) -> Iterator[None]:
         tool.say(f"{start.role} {start.index} ended: {why}")
         os._exit(status)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    heeded = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in heeded}
     try:
         yield
     finally:
@@ -124,17 +137,21 @@ def _ending_directly(start: Start, state: dict) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _hold_lifeline(start: Start, folder: Path, token: str, state: dict) -> None:
+def _hold_lifeline(start: Start, token: str, state: dict) -> None:
     """Answer the watcher of this attempt from now on, and end this process with SIGTERM when it is gone."""
-    watcher = announcements.read(folder, announcements.WATCHER, 0, token)
     who = {"role": start.role, "index": start.index, "host": start.host, "pid": os.getpid()}
-    try:
-        if watcher is None:
-            raise EOFError
-        connection = lifeline.join(watcher.host, watcher.port, token, who)
-    except lifeline.REFUSED:
-        state["end"] = "nobody watches this attempt"
-        raise SystemExit from None
+    for left in reversed(range(JOIN_TRIES)):
+        try:
+            connection = lifeline.join(*start.watcher, token, who)
+            break
+        except (ConnectionRefusedError, TimeoutError):  # a crowd of nodes may fill the watcher's backlog
+            if not left:
+                state["end"] = "nobody watches this attempt"
+                raise SystemExit from None
+            time.sleep(JOIN_SECONDS)
+        except lifeline.REFUSED:
+            state["end"] = "nobody watches this attempt"
+            raise SystemExit from None
 
     def answer() -> None:
         lost = lifeline.answer(connection, lambda: dict(state))
@@ -145,11 +162,11 @@ def _hold_lifeline(start: Start, folder: Path, token: str, state: dict) -> None:
     threading.Thread(target=answer, daemon=True).start()
 
 
-def _live(who: str, me: psutil.Process, starter: psutil.Process | None, state: dict) -> None:
+def _live(who: str, me: psutil.Process, starter_lives: Callable[[], bool], state: dict) -> None:
     """Measure memory (bytes) and load (cores kept busy) until whoever started this node is gone."""
     measured, busy = me.create_time(), 0.0
     due = log = time.monotonic()
-    while not _gone(starter):
+    while starter_lives():
         if time.monotonic() >= due:
             due += MEASURE_SECONDS
             now, used = time.time(), sum(me.cpu_times()[:2])
@@ -189,8 +206,7 @@ def _recorded_port(start: Start, folder: Path, token: str) -> int | None:
     who = f"{start.role} {start.index} of attempt {start.attempt}"
     if before.host != start.host:
         raise Failure(f"{who} was announced on {before.host}: on another host it can only join the next attempt")
-    process = _process(before.pid)
-    if not _gone(process) and abs(process.create_time() - before.start) < 2:  # the clock may have been set since
+    if living(before.pid, before.start)():
         raise Failure(f"{who} is running already: process {before.pid}, port {before.port}")
     return before.port
 
@@ -203,18 +219,3 @@ def _check_free(port: int) -> None:
             probe.bind(("", port))
         except OSError as error:
             raise Failure(f"port {port} cannot be taken: {tool.reason(error)}") from None
-
-
-def _process(number: int) -> psutil.Process | None:
-    try:
-        return psutil.Process(number)
-    except psutil.NoSuchProcess:
-        return None
-
-
-def _gone(process: psutil.Process | None) -> bool:
-    """Whether a process has ended; one that nobody has buried yet (a zombie) has."""
-    try:
-        return process is None or not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True

@@ -105,6 +105,12 @@ def split(
     return nodes
 
 
+def anywhere(chief: str, ps: int, workers: int) -> list[Node]:
+    """A plan that leaves the hosts of all nodes but the chief to the grid, as `*`."""
+    counts = (("ps", ps), ("worker", workers))
+    return [Node("chief", 0, chief, 0), *(Node(role, index, "*", 0) for role, n in counts for index in range(n))]
+
+
 def left(left_out: dict[str, str]) -> str:
     """Which hosts were left out, each with the reason, as the end of a message: a few, and how many more."""
     few = [f"{host} ({why})" for host, why in islice(left_out.items(), FEW)]

@@ -8,7 +8,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -17,11 +16,12 @@ from pathlib import Path
 import psutil
 
 from depthfield import files, tool
-from depthfield.cluster import announcements, lifeline
+from depthfield.cluster import announcements, attempts, lifeline
 from depthfield.cluster.announcements import Announcement
+from depthfield.cluster.endings import BROKEN
 from depthfield.cluster.plan import Node
+from depthfield.cluster.processes import STOPPING, Child, Signals
 
-BROKEN = 75  # EX_TEMPFAIL of sysexits.h: try again
 AWAY_SECONDS = 45  # for a worker to come back
 END_SECONDS = 60  # for a command to save and end when asked; a broken cluster may keep it from either
 BROKEN_SECONDS = 12
@@ -41,8 +41,9 @@ class Watch:
             for node in plan
             if node.role != "chief"
         }
+        self.away: dict[tuple[str, int], float] = {}  # since when nodes are gone, of time.monotonic()
         self.token, self.over = token, threading.Event()
-        listener = lifeline.listen()
+        listener = lifeline.listen(host)
         me = psutil.Process()
         self.mine = Announcement(host, listener.getsockname()[1], me.pid, me.create_time(), token)
         self.folder = folder
@@ -67,28 +68,29 @@ class Watch:
         name = f"{who['role']} {who['index']} on {who['host']}"
         if node["state"] == GONE:
             _say(f"{name} starts again")
-        node.update(host=who["host"], pid=who["pid"], state=STARTING, since=time.time())
+        node.update(host=who["host"], pid=who["pid"], state=STARTING)
 
         def told(news: dict) -> None:
-            node.update(news, told=round(time.time(), 1), state=SERVING if news.get("port") else STARTING)
+            node.update(news, state=SERVING if news.get("port") else STARTING)
 
         lost = lifeline.ask(connection, told, self.over)
         if node["pid"] == who["pid"] and not self.over.is_set():  # and no other has come in its place
-            node.update(state=LOST if lost else GONE, since=time.time())
+            self.away[who["role"], who["index"]] = time.monotonic()
+            node.update(state=LOST if lost else GONE)
             if who["role"] == "worker" and not lost:
                 _say(f"{name} has ended, it has {AWAY_SECONDS} s to come back")
 
     def broken(self, ended: bool = False) -> str | None:
         """Why nothing can be computed any more, or None. With `ended`, the command has ended by itself: any reason."""
-        now = time.time()
-        for node in self.nodes.values():
+        now = time.monotonic()
+        for key, node in self.nodes.items():
             who = f"{node['role']} {node['index']} on {node['host']}"
             if node["state"] == LOST:
                 return f"{who}: its host does not answer"
             if node["state"] == GONE:
                 if ended or node["role"] == "ps":
                     return f"{who} has ended"
-                if now - node["since"] > AWAY_SECONDS:
+                if now - self.away[key] > AWAY_SECONDS:
                     return f"{who} has been away for {AWAY_SECONDS} s"
             if node["state"] == FAILED:
                 return f"{who} has failed, see its log"
@@ -97,17 +99,19 @@ class Watch:
         return None
 
     def look(self) -> None:
-        """Find the nodes that node.sh has given up; one that never came would be awaited for long."""
+        """Find the nodes that keep-node has given up, or that could not be started: they would be awaited for long."""
         for path in self.folder.glob("*.failed"):
             role, _, index = path.stem.partition("-")
-            self.nodes[role, int(index)].update(state=FAILED)
+            node = self.nodes[role, int(index)]
+            if node["state"] in (AWAITED, GONE):
+                node.update(state=FAILED)
 
     def write(self) -> None:
         """Tell the state of the nodes in the attempt's folder; a full disk must not end a training."""
         nodes = [dict(node) for node in self.nodes.values()]  # copies: news of the nodes come meanwhile
         with contextlib.suppress(OSError):
             if self.folder.is_dir():  # a run that was removed does not come back
-                files.write_json(self.folder / "state.json", {"time": time.time(), "nodes": nodes})
+                files.write_json(self.folder / "state.json", {"nodes": nodes})
 
     def write_lost(self) -> None:
         """Name the hosts that the next attempt should do without: lost, or not heard of by any node."""
@@ -126,17 +130,17 @@ class Watch:
 def attend(watch: Watch, command: Sequence[str]) -> int:
     """Run `command` beside the watch; its exit status, 128 + N where signal N ended it, BROKEN for a broken cluster.
 
-    SIGTERM, SIGINT and SIGUSR2 come to the command as SIGTERM, SIGUSR1 as itself. Whoever started us must live.
+    SIGTERM, SIGINT, SIGHUP and SIGUSR2 come to the command as SIGTERM, SIGUSR1 as itself. Whoever started us must live.
+    Where the nodes could not be started the status is tool.FAILED: another attempt would not start them either.
     """
-    asked: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, lambda number, frame: asked.append(number))
+    signals = Signals(*STOPPING, signal.SIGUSR1)
     starter = os.getppid()
-    child = subprocess.Popen(command)
+    child = Child(command)
     due = 0.0
-    deadline = reason = None
-    while child.poll() is None:
+    deadline = reason = unstarted = None
+    while child.status is None:
         now = time.monotonic()
+        asked = signals.take()
         if os.getppid() != starter:
             asked.append(signal.SIGTERM)
             starter = os.getppid()
@@ -148,21 +152,24 @@ def attend(watch: Watch, command: Sequence[str]) -> int:
             due = now + TOLD_SECONDS
             with contextlib.suppress(OSError):  # nor must a disk that does not answer for a while
                 watch.look()
+                if unstarted is None and (unstarted := attempts.text(watch.folder / "failed")):
+                    _say(f"the nodes are not started: {unstarted}")
+                    asked.append(signal.SIGTERM)
                 if deadline is None and announcements.stop_asked(watch.folder):
                     _say("asked to stop")
                     asked.append(signal.SIGTERM)
             watch.write()
-        while asked:
-            number = asked.pop(0)
-            child.send_signal(number if number == signal.SIGUSR1 else signal.SIGTERM)
+        for number in asked:
+            child.send(signal.SIGUSR1 if number == signal.SIGUSR1 else signal.SIGTERM)
             if number != signal.SIGUSR1:
                 deadline = deadline or now + END_SECONDS
         if deadline is not None and now > deadline:
             _say(f"{command[0]} does not end: killed")
-            child.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(LOOK_SECONDS)
-    status = child.returncode if child.returncode >= 0 else 128 - child.returncode
+            child.send(signal.SIGKILL)
+        child.wait(LOOK_SECONDS, signals)
+    status = child.status
+    if unstarted:
+        return tool.FAILED
     patience = time.monotonic() + GRACE_SECONDS
     while reason is None and status == tool.FAILED and time.monotonic() < patience:
         if reason := watch.broken(ended=True):

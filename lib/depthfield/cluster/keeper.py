@@ -1,0 +1,110 @@
+"""The keeper of one node on its host: it starts the node, and starts a worker that crashed again on the port it had.
+
+A crashed parameter server has lost its parameters: the next attempt begins from the checkpoint.
+"""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from depthfield.cluster import announcements, attempts, grid, takeover
+from depthfield.cluster.node import WATCHER_LOST
+from depthfield.cluster.processes import Child, Signals, end
+from depthfield.tool import say
+
+RESTARTS = 5
+PAUSE_SECONDS = 1  # before a restart
+TERM_SECONDS = 4  # for a node to end in order
+LOOK_SECONDS = 60
+
+
+class Kept(NamedTuple):
+    """A node and what it is started with."""
+
+    home: Path
+    run: Path
+    attempt: int
+    role: str
+    index: int
+    host: str
+    watcher: str  # HOST:PORT
+    threads: int
+    gpus: str | None  # numbers among the GPUs of this host, - for none, None where the grid chooses
+    job: str | None  # of the chief
+
+
+def keep(node: Kept, environment: Mapping[str, str] = os.environ) -> None:
+    """Run a node to its end; it writes into its log, whoever started it."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):  # warnings for the chief, who heeds them
+        signal.signal(number, signal.SIG_IGN)
+    signals = Signals(signal.SIGTERM, signal.SIGINT)
+    folder = announcements.folder(node.run, node.attempt)
+    for restart in range(RESTARTS + 1):
+        say(f"---- attempt {node.attempt}, {time.strftime('%F %T')}, {socket.gethostname()}{of_job(environment)}")
+        child = Child(command(node), env=with_gpus(node, environment))
+        while not child.wait(LOOK_SECONDS, signals):
+            if signals.take():
+                end([child], (signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, TERM_SECONDS))
+                return
+        if child.status == 0:
+            return
+        if child.status == WATCHER_LOST:
+            if node.job:
+                who = f"{node.role} {node.index} on {node.host}, process {os.getpid()}"
+                takeover.after_loss(node.run, folder, node.job, node.watcher.rpartition(":")[0], who)
+            return
+        if node.role == "ps" or restart == RESTARTS:
+            break
+        say(f"{node.role}-{node.index} ended with status {child.status}, restart {restart + 1} of {RESTARTS}")
+        time.sleep(PAUSE_SECONDS)
+    if folder.exists() and not attempts.ended(folder):
+        (folder / f"{node.role}-{node.index}.failed").touch()  # watch-nodes looks for it
+
+
+def of_job(environment: Mapping[str, str]) -> str:
+    return f", job {environment['JOB_ID']}" if environment.get("JOB_ID") else ""
+
+
+def command(node: Kept) -> list[object]:
+    """The command line of the node itself."""
+    words = [node.home / "bin" / f"{node.role}-node", "--run", node.run, "--attempt", node.attempt]
+    words += ["--index", node.index, "--host", node.host, "--threads", node.threads]
+    return [*words, "--parent", os.getpid(), "--watcher", node.watcher]
+
+
+def with_gpus(node: Kept, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the node: its threads, and the GPUs that it may see."""
+    threads = {name: str(node.threads) for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")}
+    found = dict(environment) | threads
+    allowed = visible_gpus(node.gpus, allotted(environment)) if node.role == "worker" else []
+    if allowed is not None:
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(allowed)
+    return found
+
+
+def allotted(environment: Mapping[str, str]) -> list[str] | None:
+    """The GPUs that the site gave to this job on this host, None where it does not say.
+
+    CUDA_VISIBLE_DEVICES is what most sites set; Univa's and Open Cluster Scheduler's resource maps are told as
+    SGE_HGR_NAME, the ids parted by blanks.
+    """
+    if (told := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name.strip() for name in told.split(",") if name.strip() not in ("", "-1")]
+    for name in grid.GPU_NAMES:
+        if (told := environment.get(f"SGE_HGR_{name}")) is not None:
+            return told.replace(",", " ").split()
+    return None
+
+
+def visible_gpus(planned: str | None, allotted: Sequence[str] | None) -> list[str] | None:
+    """What a worker's CUDA_VISIBLE_DEVICES shall be; None to leave it as it is."""
+    if planned is None or (planned == "-" and allotted):
+        return list(allotted) if allotted is not None else None
+    if planned == "-":
+        return []
+    numbers = planned.split(",")  # the plan counts GPUs; their names are those that the site lets us see
+    return [allotted[int(n)] if n.isdigit() and allotted and int(n) < len(allotted) else n for n in numbers]

@@ -1,0 +1,101 @@
+"""The settings of `sge/cluster.sh`, as run-cluster and start-nodes find them in their environment."""
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from depthfield.cluster import hosts
+from depthfield.tool import Failure, UsageError
+
+# What a job is told; nothing else of the user's environment reaches it.
+PASSED_ON = (
+    "DATA_DIR", "DATASET", "RECIPE", "RUN_DIR", "RUNID", "PS_NODES", "WORKERS", "SLOTS_PER_NODE", "WORKER_REQUEST",
+    "PS_REQUEST", "NODE_PE", "GPUS_PER_SLOT", "MEMORY", "TIMEOUT", "WAIT", "STEPS", "BATCHSIZE", "CKPT_FREQ",
+    "SUM_FREQ", "GRID_QUEUES",
+)  # fmt: skip
+PLAIN = re.compile(r"[\w./+@%=~-]*")  # of a path: Grid Engine's clients give a meaning to most of the others
+
+
+class Settings(NamedTuple):
+    """What a training on a cluster is asked to be."""
+
+    home: Path  # the project
+    run: Path
+    records: Path  # the folder with train-*.tfrecord
+    ps: int | None
+    workers: int | None
+    slots_per_node: int
+    gpus_per_slot: int | None
+    memory: int | None  # bytes for each node
+    timeout: int | None  # seconds
+    wait: int | None  # seconds for slots and nodes
+    pe: str
+    node_pe: str
+    request: tuple[str, ...]  # qsub's arguments for the job
+    worker_request: tuple[str, ...]
+    ps_request: tuple[str, ...]
+    queues: tuple[str, ...]  # that nodes and job may use, as patterns of qsub -q; none: all
+    grid: bool  # may be used
+    passed_on: tuple[str, ...]  # NAME=VALUE for the job
+
+
+def read(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in an environment; raises UsageError for one that makes no sense."""
+
+    def number(name: str) -> int | None:
+        text = environment.get(name, "")
+        if not re.fullmatch(r"([1-9][0-9]*)?", text):
+            raise UsageError(f"{name} takes a whole number of at least 1, not '{text}'")
+        return int(text) if text else None
+
+    def words(name: str) -> tuple[str, ...]:
+        try:
+            return tuple(shlex.split(environment.get(name, "")))
+        except ValueError as error:
+            raise UsageError(f"{name}: {error}: {environment[name]}") from None
+
+    def folder(name: str, default: str) -> Path:
+        return Path(os.path.normpath(Path(environment.get(name) or default).absolute()))  # its links stay as they are
+
+    runid = environment.get("RUNID", "")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", runid):
+        raise UsageError(f"RUNID takes letters, digits, dot, - and _, not '{runid}'")
+    memory = environment.get("MEMORY", "")
+    try:
+        size = hosts.size(memory) if memory else None
+    except ValueError:
+        raise UsageError(f"MEMORY takes an amount such as 8G or 512M, not '{memory}'") from None
+    return Settings(
+        home=home,
+        run=folder("RUN_DIR", "runs") / runid,
+        records=folder("DATA_DIR", "data") / environment.get("DATASET", "rooms") / "records",
+        ps=number("PS_NODES"),
+        workers=number("WORKERS"),
+        slots_per_node=number("SLOTS_PER_NODE") or 1,
+        gpus_per_slot=number("GPUS_PER_SLOT"),
+        memory=size,
+        timeout=number("TIMEOUT"),
+        wait=number("WAIT"),
+        pe=environment.get("PE", ""),
+        node_pe=environment.get("NODE_PE") or "smp",
+        request=words("REQUEST"),
+        worker_request=words("WORKER_REQUEST"),
+        ps_request=words("PS_REQUEST"),
+        queues=tuple(environment.get("GRID_QUEUES", "").replace(",", " ").split()),
+        grid=environment.get("GRID", "") != "no",
+        passed_on=tuple(f"{name}={environment[name]}" for name in PASSED_ON if environment.get(name)),
+    )
+
+
+def check_for_grid(settings: Settings) -> None:
+    """Raises Failure for a path that Grid Engine's clients would take for something else."""
+    for path in (settings.home, settings.run, settings.records):
+        if not PLAIN.fullmatch(str(path)):
+            wrong = "".join(sorted(set(PLAIN.sub("", str(path)))))
+            raise Failure(
+                f"{path}: on a grid, paths take letters, digits and ./+@%=~_- alone, not {wrong!r}; "
+                "GRID=no trains on this machine"
+            )

@@ -1,0 +1,264 @@
+"""The three ways into a cluster: processes of this machine, tasks of a parallel environment, array jobs.
+
+Each has the same five functions. run-cluster calls `plan` before an attempt, `lose` and `go_on` after one; start-nodes
+calls `start` and `end` in between. The nodes are the same in all three: keep-node on its host.
+"""
+
+import os
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from depthfield import files
+from depthfield.cluster import attempts, endings, grid, gridengine, processes, submission
+from depthfield.cluster.hosts import HERE
+from depthfield.cluster.plan import Node
+from depthfield.cluster.processes import Child
+from depthfield.cluster.settings import Settings, check_for_grid
+from depthfield.tool import RUN_ME_AGAIN, Failure, cores, say
+
+LIFELINE_SECONDS = 10  # for nodes to end by themselves when their watcher has
+TERM_SECONDS, KILL_SECONDS = 5, 5
+TRY_AGAIN_SECONDS = 600  # to bring a copy of a job to a qmaster that does not answer
+
+
+class Attempt(NamedTuple):
+    """What start-nodes knows of the attempt whose nodes it starts."""
+
+    run: Path
+    number: int
+    watcher: str  # HOST:PORT
+    threads: int  # of each node
+
+    @property
+    def folder(self) -> Path:
+        return self.run / "nodes" / str(self.number)
+
+    def keep_node(self, home: Path, role: str, *more: object) -> list[str]:
+        """The command that runs a node on its host."""
+        words = [home / "bin/keep-node", role, "--run", self.run, "--attempt", self.number, "--watcher", self.watcher]
+        return [str(word) for word in (*words, "--threads", self.threads, *more)]
+
+    def log(self, node: Node) -> Path:
+        return self.run / "logs" / f"{node.role}-{node.index}.log"
+
+
+class ThisMachine:
+    """Nodes are processes of this machine, which share its cores."""
+
+    name = endings.MACHINE
+
+    def __init__(self, settings: Settings):
+        self.settings, self.children = settings, []
+        self.ps, self.workers, self.wait = settings.ps or 1, settings.workers or 2, settings.wait or 120
+        self.job, self.host = f"{socket.gethostname()}-{os.getpid()}-{int(time.time())}", HERE
+        self.threads = max(cores() // self.workers, 1)
+
+    def plan(self, folder: Path) -> None:
+        """Nothing to prepare: split-resources looks at this machine."""
+
+    def start(self, nodes: Sequence[Node], attempt: Attempt) -> None:
+        """Start these nodes, each a process of ours."""
+        environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+        for node in nodes:  # the plan has the names of GPUs here, where it was made
+            place = ["--index", node.index, "--host", node.host, "--gpus", ",".join(node.gpus) or "-"]
+            command = attempt.keep_node(self.settings.home, node.role, *place)
+            self.children.append(logged(command, attempt.log(node), env=environment))
+
+    def tend(self, attempt: Attempt) -> None:
+        """Nothing to do meanwhile: a node that cannot run says so itself."""
+
+    def end(self) -> None:
+        """See to the end of all nodes: their watcher has ended, so they end by themselves, or else by signals."""
+        processes.end(self.children, (None, LIFELINE_SECONDS), (15, TERM_SECONDS), (9, KILL_SECONDS))
+
+    def lose(self, lost: Sequence[str]) -> bool:
+        """Do without these hosts from now on; False where too few are left."""
+        return True
+
+    def go_on(self) -> int:
+        """Nobody goes on by itself here; the exit status says that it can."""
+        say("the same command goes on")
+        return RUN_ME_AGAIN
+
+
+class ParallelEnvironment:
+    """Nodes are tasks of one parallel job, started by `qrsh -inherit` on the hosts that the job was given."""
+
+    name = endings.PE
+
+    def __init__(self, settings: Settings, job: str, environment: Mapping[str, str] = os.environ):
+        self.settings, self.job, self.children, self.gone = settings, job, {}, []
+        self.wait, self.threads = settings.wait or 120, settings.slots_per_node
+        self.host = environment.get("HOSTNAME") or socket.gethostname()
+        check_for_grid(settings)
+        source = environment["PE_HOSTFILE"]
+        self.lines = Path(source).read_text().splitlines()
+        self.queues = {line.split()[2].partition("@")[0] for line in self.lines if len(line.split()) > 2}
+        slots = sum(host.slots for host in self._hosts())
+        self.ps, self.workers = shares(slots // settings.slots_per_node - 1, settings.ps, settings.workers)
+        if slots // settings.slots_per_node < 3:
+            raise Failure(f"{slots} slots: 1 chief, 1 ps and 1 worker need {3 * settings.slots_per_node}")
+
+    def _hosts(self) -> list[grid.Host]:
+        return grid.read_pe("\n".join(self.lines).encode(), "PE_HOSTFILE")
+
+    def plan(self, folder: Path) -> None:
+        """Leave the hosts that are left, and what qhost shows of them, for split-resources."""
+        files.write_text(folder / "hosts", "".join(f"{line}\n" for line in self.lines))
+        with suppress(Failure):  # a plan without memory and GPUs is one, too
+            shown = gridengine.hosts_xml([host.name for host in self._hosts()])
+            files.write_text(folder / "qhost.xml", shown.decode())
+
+    def start(self, nodes: Sequence[Node], attempt: Attempt) -> None:
+        """Start these nodes as tasks of the job."""
+        for node in nodes:
+            place = ["--index", node.index, "--host", node.host, "--gpus", ",".join(node.gpus) or "-"]
+            command = attempt.keep_node(self.settings.home, node.role, *place, "--job", self.job)
+            # qrsh joins its arguments by blanks and gives them to the user's shell.
+            task = ["qrsh", "-inherit", "-nostdin", node.host, shlex.join(command)]
+            self.children[node] = logged(task, attempt.log(node))
+
+    def tend(self, attempt: Attempt) -> None:
+        """A task that Grid Engine did not start will not come: keep-node itself always ends with 0."""
+        for node, child in self.children.items():
+            if child.status:
+                (attempt.folder / f"{node.role}-{node.index}.failed").touch()
+
+    def end(self) -> None:
+        """The same as on one machine: qrsh ends with its task."""
+        patience = (None, LIFELINE_SECONDS), (15, TERM_SECONDS), (9, KILL_SECONDS)
+        processes.end(list(self.children.values()), *patience)
+
+    def lose(self, lost: Sequence[str]) -> bool:
+        """Do without these hosts from now on; False where too few are left."""
+        for host in lost:
+            if host != self.host:  # which is at work
+                say(f"going on without {host}")
+                self.gone.append(host)
+                self.lines = [line for line in self.lines if line.split()[:1] != [host]]
+        places = sum(host.slots // self.settings.slots_per_node for host in self._hosts()) - 1
+        if places < 2:
+            say("too few hosts are left")
+            return False
+        self.workers = min(self.workers, max(places - self.ps, 1))
+        self.ps = min(self.ps, places - self.workers)
+        return True
+
+    def go_on(self) -> int:
+        """Put a copy of the job in its place: run again by status 99, a parallel job waits for ever for other hosts."""
+        try:
+            copy = copied(self.settings.run, self.job, self.gone)
+        except Failure as failure:
+            say(f"{failure}; all is saved: the same command goes on from there")
+            return endings.HELD
+        say(f"job {copy} goes on")
+        return endings.GOES_ON
+
+
+class ArrayJobs:
+    """Nodes are tasks of two array jobs, wherever the grid has slots; the chief is a plain job, which submits them."""
+
+    name = endings.ARRAY
+
+    def __init__(self, settings: Settings, job: str, environment: Mapping[str, str] = os.environ):
+        self.settings, self.job, self.submitted, self.gone = settings, job, [], []
+        self.ps, self.workers, self.wait = settings.ps or 1, settings.workers or 2, settings.wait or 3600
+        self.host = environment.get("HOSTNAME") or socket.gethostname()
+        self.threads = settings.slots_per_node
+        check_for_grid(settings)
+
+    def plan(self, folder: Path) -> None:
+        """Leave the hosts to avoid for start-nodes: the grid chooses the others."""
+        files.write_text(folder / "avoid", "".join(f"{host}\n" for host in self.gone))
+
+    def start(self, nodes: Sequence[Node], attempt: Attempt) -> None:
+        """Submit an array job for each role."""
+        avoid = (attempts.text(attempt.folder / "avoid") or "").split()
+        for role, request in (("ps", self.settings.ps_request), ("worker", self.settings.worker_request)):
+            count = sum(node.role == role for node in nodes)
+            command = attempt.keep_node(self.settings.home, role, "--job", self.job)
+            asked = [*submission.of_nodes(self.settings, avoid), *request]
+            options = ["-b", "y", "-j", "y", "-r", "n", "-o", "/dev/null", "-t", f"1-{count}"]
+            options += ["-N", f"{role}-{self.settings.run.name}", *submission.verify(asked), *asked]
+            try:
+                self.submitted.append(gridengine.submit([*options, *command]))
+            except gridengine.Refused as refused:
+                raise Failure(f"qsub refused the array job of {count} {role}: {refused}") from None
+        attempts.write_state(attempt.folder, f"waiting for slots: array jobs {' '.join(self.submitted)}")
+        say(f"waiting for slots: array jobs {' '.join(self.submitted)}")
+
+    def tend(self, attempt: Attempt) -> None:
+        """Nothing to do meanwhile: gather-spec waits for the nodes, and says who is missing."""
+
+    def end(self) -> None:
+        """Delete what still waits for slots, or does not end by itself."""
+        deadline = time.monotonic() + LIFELINE_SECONDS / 2
+        with suppress(gridengine.Unreachable):
+            while time.monotonic() < deadline and self._there():
+                time.sleep(0.3)
+            gridengine.delete(self.submitted)
+
+    def _there(self) -> bool:
+        return any(task.id in self.submitted for task in gridengine.tasks(os.environ.get("USER") or None))
+
+    def lose(self, lost: Sequence[str]) -> bool:
+        """Do without these hosts from now on."""
+        for host in lost:
+            if host not in self.gone:
+                say(f"going on without {host}")
+                self.gone.append(host)
+        return True
+
+    def go_on(self) -> int:
+        """Status 99 makes Grid Engine run the same job again: it is not parallel, so any host will do."""
+        say(f"job {self.job} goes on by itself")
+        return RUN_ME_AGAIN
+
+
+Way = ThisMachine | ParallelEnvironment | ArrayJobs
+
+
+def here(settings: Settings, environment: Mapping[str, str] = os.environ) -> Way:
+    """The way of the job that this process is in; of this machine outside a job."""
+    job = environment.get("JOB_ID")
+    if not job:
+        return ThisMachine(settings)
+    return (ParallelEnvironment if environment.get("PE_HOSTFILE") else ArrayJobs)(settings, job, environment)
+
+
+def shares(nodes: int, ps: int | None, workers: int | None) -> tuple[int, int]:
+    """How many parameter servers and workers of so many nodes: a third are workers, unless they are counted."""
+    if workers is None:
+        workers = max(nodes - ps if ps else nodes // 3, 1)
+    return ps or max(nodes - workers, 1), workers
+
+
+def copied(run: Path, job: str, avoid: Sequence[str]) -> str:
+    """Submit a copy of a job that has ended or is lost, and write it into the run; raises Failure where that fails.
+
+    A qmaster that does not answer is asked again for TRY_AGAIN_SECONDS.
+    """
+    deadline = time.monotonic() + TRY_AGAIN_SECONDS
+    while True:
+        try:
+            copy = gridengine.copy(job, avoid)
+            break
+        except gridengine.Unreachable as unreachable:
+            if time.monotonic() > deadline:
+                raise
+            say(f"{unreachable}: trying again")
+    attempts.tell_job(run, copy, copy_of=job)
+    return copy
+
+
+def logged(command: Sequence[object], log: Path, **options) -> Child:
+    """Start a command that writes into its log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        return Child(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, **options)

@@ -1,0 +1,110 @@
+"""Submission to a real Grid Engine: what a job asks for, and what is said when it cannot be had."""
+
+import os
+import subprocess
+
+import pytest
+from shell import PROJECT, wait_for
+
+from depthfield.cluster import gridengine
+
+SCRIPT = PROJECT / "sge/cluster.sh"
+
+
+def test_qdel_of_a_job_that_waits(run, grid):
+    full = grid.run("ada", "qsub", "-terse", "-pe", "orte", "16", "-b", "y", "sleep", "300").stdout.strip()
+    wait_for(lambda: " r " in grid.run("ada", "qstat").stdout, 30)
+    one = run().start(PE="orte", PS_NODES=1, WORKERS=2)
+    assert one.status()["state"].startswith(f"waiting for slots (job {one.job})")
+    grid.run("ada", "qdel", one.job)
+    one.leaves_nothing()
+    two = run("two").start(PE="orte", PS_NODES=1, WORKERS=2)
+    assert two.stop().returncode == 0  # make stop does the same
+    two.leaves_nothing()
+    grid.run("ada", "qdel", full)
+
+
+def test_fewer_slots_than_asked_for(run, grid):
+    never = run("never").submit(PE="orte", PS_NODES=1, WORKERS=98)
+    assert never.returncode == 1 and "qsub refused it" in never.stderr and "no suitable queues" in never.stderr
+    full = grid.run("ada", "qsub", "-terse", "-pe", "orte", "12", "-b", "y", "sleep", "300").stdout.strip()
+    wait_for(lambda: " r " in grid.run("ada", "qstat").stdout, 30)  # it leaves four slots
+    # Array jobs: what is there is held until WAIT is over, and given back.
+    one = run().start("--wait", "8", PS_NODES=1, WORKERS=4)
+    one.ends(90)
+    assert "no slots for all nodes within 8 s, giving up; free slots by queue: all.q" in one.log()
+    one.leaves_nothing()
+    # A parallel environment: nothing is held; the job that waited too long is deleted.
+    two = run("two").submit(PE="orte", PS_NODES=1, WORKERS=4, WAIT=3)
+    assert two.returncode == 1 and "got no slots within 3 s and is deleted; free slots by queue" in two.stderr
+    grid.run("ada", "qdel", full)
+
+
+def refused(grid, on: str = "head", **settings: object) -> str:
+    """The one line with which a submission is refused."""
+    words = {"DATA_DIR": grid.folder / "shared/data", "RUNID": "refused", "PS_NODES": 1, "WORKERS": 2} | settings
+    done = grid.run("ada", SCRIPT, on=on, **{name: str(value) for name, value in words.items()})
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "-refused" not in grid.run("ada", "qstat", "-r").stdout
+    return done.stderr
+
+
+def test_submission_says_what_is_missing(grid, data):
+    offer = refused(grid, PE="nope")
+    assert "there is no parallel environment nope; PE=" in offer and "PE=orte" in offer and "PE=smp" not in offer
+    assert "no suitable queues" in refused(grid, PE="orte", REQUEST="-q short.q -l h_rt=3600")
+    assert "qsub refused it" in refused(grid, REQUEST="-q nope.q")
+    grid.run("root", "qconf", "-ds", "node4.grid.test")
+    try:
+        assert "is not a submit host" in refused(grid, on="node4")
+        held = grid.run("ada", SCRIPT, DATA_DIR=str(data), RUNID="held", REQUEST="-h")
+        assert "a job on node4.grid.test cannot submit anything" in held.stderr
+        grid.run("ada", "qdel", "-u", "ada")
+    finally:
+        grid.run("root", "qconf", "-as", "node4.grid.test")
+
+
+@pytest.mark.parametrize("name", ["a:b", "a $b", "a&b", "a(b)", "it's", "a,b"])
+def test_paths_that_grid_engine_reads_otherwise_are_refused_before_anything_is_submitted(grid, data, name):
+    told = refused(grid, PE="orte", RUN_DIR=grid.home("ada") / name)
+    assert f"{name}/refused: on a grid, paths take letters" in told
+    assert not (grid.home("ada") / name).exists()
+
+
+def test_a_job_asks_for_what_was_said_patterns_and_all(run, grid):
+    one = run()
+
+    def asked(**settings) -> gridengine.Job:
+        one.start(**settings)
+        told = grid.run("ada", "qstat", "-j", one.job, "-xml").stdout
+        grid.run("ada", "qdel", one.job)
+        return gridengine.read_job(told)
+
+    job = asked(PE="orte", REQUEST="-h -q *.q@node[1-3]* -l hostname=node[1-4]*,h_rt=300", MEMORY="1G")
+    assert job.queues == ["*.q@node[1-3]*"] and job.request["hostname"] == "node[1-4]*"
+    assert job.request["h_rt"] == "300" and job.request["mem_free"] == "1024M" and job.pe == "orte"
+    job = asked(REQUEST="-h", GRID_QUEUES="all.q, short.*@node1*")
+    assert job.queues == ["all.q", "short.*@node1*"] and not job.pe
+    # Where memory is a consumable, as at many sites, it is one of each slot.
+    table = grid.run("root", "qconf", "-sc").stdout
+    changed = [line.replace("NO         0", "YES        0") if line.startswith("h_vmem ") else line
+               for line in table.splitlines()]  # fmt: skip
+    assert "\n".join(changed) != table
+    file = grid.folder / "shared/complexes"
+    file.write_text("\n".join(changed) + "\n")
+    assert grid.run("root", "qconf", "-Mc", file).returncode == 0
+    try:
+        job = asked(PE="orte", REQUEST="-h", MEMORY="8G", SLOTS_PER_NODE=4)
+        assert job.request == {"h_vmem": "2048M"} and job.slots == "16"
+    finally:
+        file.write_text(table)
+        assert grid.run("root", "qconf", "-Mc", file).returncode == 0
+
+
+def test_where_no_grid_is_reachable_nothing_is_trained_in_its_place(data, tmp_path):
+    """On a login node without it, or with a cell whose qmaster is gone, PE=orte must not train right there."""
+    given = {"DATA_DIR": str(data), "RUN_DIR": str(tmp_path / "runs"), "RUNID": "never", "PE": "orte"}
+    environment = os.environ | given | {"SGE_ROOT": str(tmp_path), "SGE_CELL": "none"}
+    done = subprocess.run([SCRIPT], env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 1 and "PE asks something of a grid, and there is none here" in done.stderr
+    assert not (tmp_path / "runs").exists()
