@@ -114,11 +114,13 @@ def lock(path: Path, wait: bool = True) -> Iterator[None]:
 def server_time(folder: Path) -> float:
     """What time it is, in seconds since the epoch, by the clock that stamps the files of `folder`.
 
-    Hosts that share a disk have clocks of their own; only times of one clock can be compared.
+    Hosts that share a disk have clocks of their own; only times of one clock can be compared. It also makes NFS ask the
+    server for what is in the folder.
     """
-    probe = folder / f".time.{_unique()}"
+    probe = folder / f".time-{_unique()}"  # with one dot only: `sweep` leaves it alone
     try:
         create(probe, 0o600)
+        os.utime(probe)  # a file system may stamp a new file by the clock of the host
         return probe.stat().st_mtime
     finally:
         probe.unlink(missing_ok=True)

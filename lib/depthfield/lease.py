@@ -61,7 +61,7 @@ class Lease:
 
     def held(self) -> bool:
         """Whether the run is still ours, by the file itself; if so, renew it. Raises OSError where the disk fails."""
-        _server_time(self.run)  # writing to the folder also makes NFS forget which file had the name
+        files.server_time(self.run)  # writing to the folder also makes NFS forget which file had the name
         return self._renew()
 
     def check(self) -> None:
@@ -135,7 +135,7 @@ def wait(run: Path, seconds: float) -> None:
 
 def look(path: Path) -> Sight | None:
     """The lease in the file `path` as it is now; None if there is none."""
-    now = _server_time(path.parent)
+    now = files.server_time(path.parent)
     found = _read(path)
     return found and Sight(*found, now - found[1])
 
@@ -245,25 +245,14 @@ def _holder(content: bytes) -> Holder:
     return NOBODY
 
 
-def _server_time(folder: Path) -> float:
-    """The time of the file server that `folder` is on, in seconds: that of a file made there now."""
-    probe = _beside(folder, secrets.token_hex(8))
-    files.create(probe, 0o600)
-    try:
-        os.utime(probe)
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink(missing_ok=True)
-
-
 def _beside(folder: Path, name: str) -> Path:
     return folder / f".lease-{name}"  # with one dot only: files.sweep leaves it alone
 
 
 def _sweep(run: Path) -> None:
     """Remove what killed processes left beside the lease."""
-    now = _server_time(run)
-    for rest in run.glob(".lease-*"):
+    now = files.server_time(run)
+    for rest in (*run.glob(".lease-*"), *run.glob(".time-*")):
         with contextlib.suppress(FileNotFoundError):
             if now - rest.stat().st_mtime > 2 * LAPSE_SECONDS:
                 rest.unlink()

@@ -118,7 +118,7 @@ def test_three_failed_attempts_are_enough(run):
         one.kill("ps-0")
     wait_for(lambda: "Eqw" in one.grid.run("ada", "qstat").stdout, 60, "the error state")
     assert one.attempt() == 3 and "3 attempts without a new checkpoint, giving up" in one.log()
-    assert "put itself into the error state" in one.status()["why"]
+    assert "put itself into the error state" in str(one.status()["why"])
     assert one.stop().returncode == 0
     one.leaves_nothing()
 

@@ -53,6 +53,7 @@ def test_a_record_of_qacct_is_read_whole():
             job="3", task=None, pe_task=None, host="node1.grid.test", owner="ada", start=STARTED, end=STARTED + 1,
             failed=37, failed_text="qmaster enforced h_rt, h_cpu, or h_vmem limit", exit_status=137, cpu=0.89,
             maxvmem=int(203.566 * 2**20), slots=1, pe=None, category="-q all.q -l h_vmem=200M", deleted_by=None,
+            queue="all.q",
         )
     ]  # fmt: skip
 
@@ -117,7 +118,7 @@ def test_accounting_jsonl_has_microseconds_and_nested_usage():
     assert record == Record(
         job="10", task=1, pe_task=None, host="n1", owner="ada", start=1730532913.429415, end=1730532923.979016,
         failed=100, failed_text="assumedly after job", exit_status=137, cpu=0.5, maxvmem=21049344, slots=4, pe="orte",
-        category="-l h_vmem=1G -pe orte 4", deleted_by=None,
+        category="-l h_vmem=1G -pe orte 4", deleted_by=None, queue="all.q",
     )  # fmt: skip
 
 
@@ -436,7 +437,7 @@ def test_error_reasons_in_plain_words():
         "then clear the error: qmod -cj ID"
     )
     assert explain_errors([exit_100, log]).startswith(
-        "its script asked for this with exit status 100: see its log; cannot"
+        "it put itself into the error state, with exit status 100: see its log; cannot"
     )
 
 

@@ -146,9 +146,9 @@ def test_times_are_seconds(value, seconds):
 def test_limits_are_those_of_the_request_and_of_every_host_of_the_queues(clients):
     clients("qconf", f"cat {RECORDED}/qconf-sq.txt")
     job = gridengine.read_job(recorded("job-parallel.xml"))
-    assert sorted(gridengine.limits(job, ["short.q", "short.q"])) == [60, 90, 100, 120, 180, 200, 300, 300]
+    assert sorted(gridengine.limits(job.request, ["short.q", "short.q"])) == [60, 90, 100, 120, 180, 200, 300, 300]
     assert clients.calls() == ["qconf -sq short.q"]
-    assert gridengine.limits(job, []) == [300]
+    assert gridengine.limits(job.request, []) == [300]
 
 
 def test_complexes_are_read_by_name():
@@ -244,9 +244,7 @@ def test_pauses_grow_until_patience_is_over(monkeypatch):
 def test_a_client_that_hangs_is_ended(clients, monkeypatch):
     monkeypatch.setattr(gridengine, "CALL_SECONDS", 0.2)
     clients("qstat", "exec sleep 60")
-    begun = time.monotonic()
     assert "qstat took longer than 0.2 s" in failure(lambda: gridengine.ask("qstat", patience=0), Unreachable)
-    assert time.monotonic() - begun < 10
 
 
 def test_a_refusal_is_not_asked_again_and_has_grid_engine_s_words(clients):

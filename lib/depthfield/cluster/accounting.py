@@ -62,7 +62,7 @@ REASONS = (  # an error reason of `qstat -j`, and what it means
     (r"can't get password entry for user \"(.*?)\"", "the host does not know the user {0}: show this to your "
      "administrator, and leave the host out until then"),
     (r"unable to find (?:\S+ )?shell \"(.*?)\"", "the shell {0} is not there: correct its first line, or -S"),
-    (r"exit_status of job start = 100", "its script asked for this with exit status 100: see its log"),
+    (r"exit_status of job start = 100", "it put itself into the error state, with exit status 100: see its log"),
     (r"exit_status of (prolog|pe_start|pe_stop|epilog) = (\d+)", "the site's {0} ended with exit status {1}: show this "
      "to your administrator"),
 )  # fmt: skip
@@ -92,6 +92,7 @@ class Record(NamedTuple):
     pe: str | None
     category: str  # the request, as `-q all.q -l h_vmem=200M`
     deleted_by: str | None = None
+    queue: str = ""  # all.q
 
     @property
     def wallclock(self) -> float:
@@ -208,6 +209,7 @@ def _from_qacct(values: dict[str, str]) -> Record:
         pe=_known(values.get("granted_pe")),
         category=values.get("category", ""),
         deleted_by=_known(values.get("deleted_by")),
+        queue=values.get("qname") or "",
     )
 
 
@@ -230,6 +232,7 @@ def _from_json(values: dict) -> Record:
         pe=_known(values.get("granted_pe")),
         category=values.get("category") or "",
         deleted_by=_known(values.get("deleted_by")),
+        queue=values.get("qname") or "",
     )
 
 

@@ -1,8 +1,8 @@
 """The attempts of a run: one start of its cluster each, in a folder `RUN/nodes/ATTEMPT` that one process alone made.
 
 What an attempt's folder holds beside the nodes' announcements: `job` and `origin`, whose attempt it is; `from`, the
-step it begins at; `hosts` and `plan.tsv`; `state`, one line for people; `stop`, a request to end; `lost`, hosts that
-the next attempt does without; and `claim`, made by who decides what follows it.
+step it begins at; `hosts` and `plan.tsv`; `array-jobs`, those of its nodes; `state`, one line for people; `stop`, a
+request to end; `lost`, hosts that the next attempt does without; and `claim`, made by who decides what follows it.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from depthfield import files
 from depthfield.tool import Failure
 
 NO_CHECKPOINT = "none"
+ARRAY_JOBS = "array-jobs"
 ALLOWED = 3  # attempts in a row that bring no new checkpoint
 
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -334,12 +334,12 @@ def free_slots(patience: float = PATIENCE_SECONDS) -> str:
     return ", ".join(f"{name} {free} of {total}" for name, (free, total) in queues.items())
 
 
-def limits(job: Job, queues: Iterable[str]) -> list[int]:
-    """The seconds of every h_rt and s_rt of a job's request and of these queues, all.q or all.q@HOST.
+def limits(request: Mapping[str, str], queues: Iterable[str]) -> list[int]:
+    """The seconds of every h_rt and s_rt of a request, as Job.request is one, and of queues, all.q or all.q@HOST.
 
     A queue as a whole has the limits of all its hosts. Raises Unreachable, Refused.
     """
-    found = [job.request.get(name, "") for name in ("h_rt", "s_rt")]
+    found = [request.get(name, "") for name in ("h_rt", "s_rt")]
     for queue in dict.fromkeys(queues):
         settings = read_settings(ask("qconf", "-sq", queue))
         found += [settings.get(name, "") for name in ("h_rt", "s_rt")]

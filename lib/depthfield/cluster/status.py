@@ -1,4 +1,8 @@
-"""How a run is, from the files it leaves: its job, its attempt, its nodes, the age of its last step and checkpoint."""
+"""How a run is: its job, its attempt, its nodes, the age of its last step and checkpoint, and why it does not go on.
+
+What is known comes from the files that the run leaves. Their ages are by the clock of the disk they are on: the hosts
+that wrote them, and the one that shows them, have clocks of their own.
+"""
 
 import contextlib
 import json
@@ -6,41 +10,44 @@ import time
 import tomllib
 from pathlib import Path
 
-from depthfield.cluster import announcements
-from depthfield.tool import Failure
+from depthfield import files
+from depthfield.cluster import attempts, diagnosis, gridengine
+from depthfield.tool import Failure, say
 
 SILENT_SECONDS = 15  # the watcher tells of itself every two
+ENDED_WELL = "ended with status 0 "
 
 COLUMNS = ("role", "index", "host", "port", "state", "memory", "load")
 
 
 def of(run: Path) -> dict:
-    """The status of a run as plain data: times are ages in seconds, memory is in bytes, None is what is not known."""
+    """The status of a run as plain data: times are ages in seconds, memory is in bytes, None is what is not known.
+
+    `why` is a list of lines; it is empty for a run that trains or has ended well, and where there is no Grid Engine.
+    """
     if not (run / "nodes").is_dir() and not (run / "recipe.toml").exists():
         raise Failure(f"{run}: no run is there")
-    now = time.time()
-    attempt = max((int(one.name) for one in (run / "nodes").glob("[0-9]*")), default=None)
-    here = announcements.folder(run, attempt) if attempt else None
-    watched = _watched(here / "state.json") if here else None
+    now = _now(run)
+    attempt = attempts.last(run) or None
+    here = run / "nodes" / str(attempt) if attempt else None
     newest = max(run.glob("checkpoints/[0-9]*.npz"), default=None)
     metrics = _last_lines(run / "metrics.jsonl")
     training = next((line for line in reversed(metrics) if line.get("kind") == "training"), {})
-    told = watched["time"] if watched else None
     status = {
         "run": str(run),
-        "job": _text(run / "job"),
+        "job": attempts.text(run / "job"),
         "attempt": attempt,
-        "from_step": _number(_text(here / "from")) if here else None,
+        "from_step": _number(attempts.text(here / "from")) if here else None,
         "step": metrics[-1]["step"] if metrics else None,
         "steps": _steps(run / "recipe.toml"),
-        "step_age": round(now - metrics[-1]["time"], 1) if metrics else None,
+        "step_age": _age(run / "metrics.jsonl", now) if metrics else None,
         "photos_per_second": training.get("photos_per_second"),
         "checkpoint": str(newest) if newest else None,
-        "checkpoint_age": round(now - newest.stat().st_mtime, 1) if newest else None,
-        "heard": round(now - told, 1) if told else None,
-        "nodes": _nodes(watched["nodes"], here) if watched else [],
+        "checkpoint_age": _age(newest, now) if newest else None,
+        "heard": _age(here / "state.json", now) if here else None,
+        "nodes": _nodes(here) if here else [],
     }
-    return status | {"state": _state(status, run, here, metrics[-1]["time"] if metrics else 0)}
+    return status | {"state": _state(status, here, now), "why": _why(status, run, here)}
 
 
 def table(status: dict) -> str:
@@ -52,10 +59,11 @@ def table(status: dict) -> str:
         begun = "the beginning" if status["from_step"] is None else f"step {status['from_step']}"
         rows.append(("attempt", f"{status['attempt']}, from {begun}"))
     rows.append(("state", status["state"]))
+    rows += [("why", line) for line in status["why"]]
     if status["step"] is not None:
-        rows.append(("last step told", f"{status['step']}, {_age(status['step_age'])}"))
+        rows.append(("last step told", f"{status['step']}, {_ago(status['step_age'])}"))
     if status["checkpoint"]:
-        rows.append(("checkpoint", f"{status['checkpoint']}, {_age(status['checkpoint_age'])}"))
+        rows.append(("checkpoint", f"{status['checkpoint']}, {_ago(status['checkpoint_age'])}"))
     lines = [f"{name:16}{value}" for name, value in rows]
     if status["nodes"]:
         cells = [COLUMNS] + [tuple(_cell(node, column) for column in COLUMNS) for node in status["nodes"]]
@@ -64,24 +72,23 @@ def table(status: dict) -> str:
     return "\n".join(lines)
 
 
-def _state(status: dict, run: Path, here: Path | None, stepped: float) -> str:
+def _state(status: dict, here: Path | None, now: float) -> str:
+    """What the run does, in a few words."""
     job = status["job"]
     if here is None:
         if job:
             return f"waiting for slots (job {job})"
         return f"step {status['step']} of {status['steps']}" if status["step"] is not None else "not begun"
-    # cluster.sh writes `from` when it begins an attempt; a person who calls watch-nodes does not.
-    began = _written(here / "from") or _written(here / f"{announcements.WATCHER}-0.json") or time.time()
-    # An older job of another number is that of an earlier attempt: this one went on without the grid.
-    if job and job != _text(here / "job") and _written(run / "job") > began:
+    if job and _waits(Path(status["run"]), here):
         return f"waiting for slots (job {job})"
-    said = _text(here / "state") or "starting"
+    said = attempts.text(here / "state") or "starting"
     if said.startswith("ended"):
         return said
-    silence = status["heard"] or time.time() - here.stat().st_ctime
+    began = _began(here, now)
+    silence = now - began if status["heard"] is None else status["heard"]
     if silence > SILENT_SECONDS:
         return f"nothing heard for {silence:.0f} s: suspended, or lost"
-    if stepped > began:
+    if status["step_age"] is not None and now - status["step_age"] > began:
         rate = "" if status["photos_per_second"] is None else f", {status['photos_per_second']:.0f} photos/s"
         return f"training step {status['step']} of {status['steps']}{rate}"
     there = sum(node["state"] == "serving" for node in status["nodes"])
@@ -90,9 +97,38 @@ def _state(status: dict, run: Path, here: Path | None, stepped: float) -> str:
     return "starting to train"
 
 
-def _nodes(told: list[dict], here: Path) -> list[dict]:
+def _why(status: dict, run: Path, here: Path | None) -> list[str]:
+    """Why a run waits, is silent or has ended badly, as far as Grid Engine knows."""
+    if not status["job"] or not gridengine.present():
+        return []
+    if here is None or _waits(run, here):
+        return diagnosis.of_waiting(status["job"])
+    said = attempts.text(here / "state") or ""
+    lives = not said.startswith("ended") and status["heard"] is not None and status["heard"] <= SILENT_SECONDS
+    if lives or said.startswith(ENDED_WELL) or status["job"] != attempts.text(here / "job"):
+        return []
+    return diagnosis.of_ended(status["job"], (attempts.text(here / attempts.ARRAY_JOBS) or "").split())
+
+
+def _waits(run: Path, here: Path) -> bool:
+    """Whether the run's job has not begun: an older job of another number is that of an earlier attempt."""
+    other = attempts.text(run / "job") not in (None, attempts.text(here / "job"))
+    return other and _written(run / "job") > _began(here, 0)
+
+
+def _began(here: Path, otherwise: float) -> float:
+    """When an attempt began; run-cluster writes `from` then, a person who calls watch-nodes does not."""
+    times = (_written(here / name) for name in ("from", "watcher-0.json"))
+    return next((time for time in times if time), otherwise)
+
+
+def _nodes(here: Path) -> list[dict]:
     """The nodes as the watcher told of them last; it is the first to end, and the nodes end with it."""
-    if not (_text(here / "state") or "").startswith("ended"):
+    try:
+        told = json.loads((here / "state.json").read_bytes())["nodes"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # nothing yet, or damaged
+        return []
+    if not attempts.ended(here):
         return told
     return [node | {"state": "ended"} if node["state"] in ("starting", "serving") else node for node in told]
 
@@ -102,21 +138,19 @@ def _cell(node: dict, column: str) -> str:
     return f"{value / 2**20:.0f} MB" if column == "memory" and value != "-" else str(value)
 
 
-def _age(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s ago"
-    return f"{seconds / 60:.0f} min ago" if seconds < 7200 else f"{seconds / 3600:.1f} h ago"
-
-
-def _text(path: Path) -> str | None:
+def _now(run: Path) -> float:
+    """The time by the clock of the disk that the run is on."""
     try:
-        return path.read_text().strip() or None
-    except FileNotFoundError:
-        return None
+        return files.server_time(run)
+    except OSError as error:  # a full disk, or one that is not ours to write on
+        say(f"ages are by this machine's clock: {error.strerror}: {error.filename}")
+        return time.time()
 
 
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
+def _age(path: Path, now: float) -> float | None:
+    """How many seconds ago a file was written; None where it is missing."""
+    written = _written(path)
+    return round(max(now - written, 0), 1) if written else None
 
 
 def _written(path: Path) -> float:
@@ -127,13 +161,14 @@ def _written(path: Path) -> float:
         return 0
 
 
-def _watched(path: Path) -> dict | None:
-    """What the watcher told; None where it has not, or where its file is damaged."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.keys() >= {"time", "nodes"} else None
+def _ago(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s ago"
+    return f"{seconds / 60:.0f} min ago" if seconds < 7200 else f"{seconds / 3600:.1f} h ago"
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() else None
 
 
 def _steps(path: Path) -> int | None:

@@ -40,7 +40,9 @@ class Supervisor:
         lease.wait(self.run, LEASE_SECONDS)
         while True:
             if attempts.fruitless(self.run, self.origin) >= attempts.ALLOWED:
-                say(f"{attempts.ALLOWED} attempts without a new checkpoint, giving up: see {self.run / 'logs'}")
+                gives_up = f"{attempts.ALLOWED} attempts without a new checkpoint, giving up"
+                attempts.write_state(self.run / "nodes" / str(attempts.last(self.run)), f"ended: {gives_up}")
+                say(f"{gives_up}: see {self.run / 'logs'}")
                 return endings.gave_up(self.way.name)
             folder = attempts.begin(self.run, self.way.job, self.origin)
             if self.environment.get("JOB_ID"):
@@ -70,7 +72,7 @@ class Supervisor:
         """The time limits of this job and of its queues, in seconds."""
         queues = {self.environment.get("QUEUE", ""), *getattr(self.way, "queues", ())} - {""}
         job = gridengine.job(self.way.job)
-        return gridengine.limits(job, sorted(queues)) if job else []
+        return gridengine.limits(job.request, sorted(queues)) if job else []
 
     def _left(self) -> float | None:
         return None if self.leave is None else self.leave - (time.monotonic() - self.begun)

@@ -190,6 +190,7 @@ class ArrayJobs:
                 self.submitted.append(gridengine.submit([*options, *command]))
             except gridengine.Refused as refused:
                 raise Failure(f"qsub refused the array job of {count} {role}: {refused}") from None
+        files.write_text(attempt.folder / attempts.ARRAY_JOBS, "".join(f"{job}\n" for job in self.submitted))
         attempts.write_state(attempt.folder, f"waiting for slots: array jobs {' '.join(self.submitted)}")
         say(f"waiting for slots: array jobs {' '.join(self.submitted)}")
 
