@@ -179,7 +179,7 @@ bench-field: install ## what field and recipes reach, beside their bars (hours);
 
 lint: install
 	.venv/bin/ruff check lib bin tests
-	.venv/bin/shellcheck -x sge/*.sh tests/*.sh tests/grid/packages tests/grid/demo .ci/run
+	.venv/bin/shellcheck -x lib/*.sh sge/*.sh tests/*.sh tests/grid/packages tests/grid/demo .ci/run
 	.venv/bin/lint-imports --no-logo
 
 trial: install ## the whole chain on REAL, folders of photos with depth: make trial REAL=../shared/real/tabletop

@@ -1,3 +1,5 @@
+# shellcheck shell=sh
+# shellcheck disable=SC2154 # the first line of each command sets $depthfield
 # Starts a command of bin/, whose first line reads this file, with the Python of the project's own .venv.
 # $depthfield is the command's file with all links resolved; $0 is the command as it was called.
 depthfield=${depthfield%/*/*}

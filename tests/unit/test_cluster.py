@@ -292,8 +292,8 @@ def test_a_node_is_named_as_grid_engine_names_its_host_and_lives_with_whoever_st
     given = node.asked("worker", ARGUMENTS | {"--host": "a", "--port": "70", "--threads": "2", "--parent": "9"})
     assert (given.host, given.port, given.threads, given.starter) == ("a", 70, 2, 9)
     assert node.asked("ps", ARGUMENTS | {"--watcher": "b:80"}).watcher == ("b", 80)
-    for wrong in ("b", "b:", ":80", "b:x", "b:65536"):
-        assert "HOST:PORT" in failure(lambda wrong=wrong: node.asked("ps", ARGUMENTS | {"--watcher": wrong}), UsageError)
+    for wrong in ({"--watcher": address} for address in ("b", "b:", ":80", "b:x", "b:65536")):
+        assert "HOST:PORT" in failure(lambda wrong=wrong: node.asked("ps", ARGUMENTS | wrong), UsageError)
     assert "--port" in failure(lambda: node.asked("ps", ARGUMENTS | {"--port": "65536"}), UsageError)
 
 

@@ -1,24 +1,18 @@
 """Grid Engine's answers as the module reads them: recorded from a real qmaster, and from stand-ins on PATH."""
 
 import itertools
-import os
 import shlex
 import time
-from pathlib import Path
 
 import pytest
+from clients import RECORDED, recorded, says
 
 from depthfield.cluster import grid, gridengine
 from depthfield.cluster.gridengine import Refused, Task, Unreachable
 from depthfield.tool import Failure
 
-RECORDED = Path(__file__).parent / "recorded"
 CUT_OFF = """error: commlib error: got select error (No route to host)
 unable to contact qmaster using port 6444 on host "head\""""
-
-
-def recorded(name: str) -> str:
-    return (RECORDED / name).read_text(errors="replace")
 
 
 def failure(call, kind=Failure) -> str:
@@ -27,28 +21,6 @@ def failure(call, kind=Failure) -> str:
         call()
     assert caught.type is kind and "\n" not in str(caught.value)
     return str(caught.value)
-
-
-@pytest.fixture
-def clients(tmp_path, monkeypatch):
-    """Puts a client on PATH that is this shell script; `calls` then has the lines of arguments it was called with."""
-    folder = tmp_path / "clients"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setattr(gridengine, "FIRST_PAUSE_SECONDS", 0.01)
-
-    def install(name: str, script: str) -> None:
-        client, log = folder / name, shlex.quote(str(tmp_path / "calls"))
-        client.write_text(f'#!/bin/sh\necho "{name} $*" >> {log}\ncalls=$(grep -c "^{name} " {log})\n{script}\n')
-        client.chmod(0o755)
-
-    install.calls = lambda: (tmp_path / "calls").read_text().splitlines()
-    return install
-
-
-def says(text: str, status: int = 0, stream: int = 1) -> str:
-    """A line of shell that prints this and ends."""
-    return f"printf '%s\\n' {shlex.quote(text)} >&{stream}; exit {status}"
 
 
 # ------------------------------------------------------------------------------------------------------------ jobs

@@ -67,7 +67,7 @@ def memory(size: int, slots: int, complexes: Mapping[str, gridengine.Complex]) -
     for name in ("m_mem_free", "mem_free", "virtual_free", "h_vmem"):
         if name in may:
             return ["-l", f"{name}={-(-size // (slots if name == 'h_vmem' else 1) // 2**20)}M"]
-    raise Failure("MEMORY: this grid has no complex for memory; ask for it in REQUEST as your site does (see qconf -sc)")
+    raise Failure("MEMORY: this grid has no complex for memory; ask for it in REQUEST as the site does (see qconf -sc)")
 
 
 def submit(settings: Settings, script: Path, arguments: Sequence[str]) -> str:
