@@ -149,4 +149,5 @@ def run(grid, data, request):
     yield make
     for user in {run.user for run in runs}:
         grid.run(user, "qdel", "-u", user)
-        wait_for(lambda user=user: not grid.run(user, "qstat", "-u", user).stdout, 60, "an empty grid")
+        # The jobs of a host that was dead go when it has told of itself.
+        wait_for(lambda user=user: not grid.run(user, "qstat", "-u", user).stdout, 240, "an empty grid")

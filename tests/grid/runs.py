@@ -75,7 +75,8 @@ class Run:
         return [(self.path / f"nodes/{n}/{name}").read_text().strip() for n in range(1, self.attempt() + 1)]
 
     def comes_to(self, attempt: int, seconds: float = 120) -> None:
-        wait_for(lambda: self.attempt() >= attempt, seconds, f"attempt {attempt}")
+        begun = self.path / f"nodes/{attempt}/state"
+        wait_for(begun.exists, seconds, f"attempt {attempt}")
 
     def saves(self, seconds: float = 60) -> int:
         """Wait until there is a checkpoint; its step."""

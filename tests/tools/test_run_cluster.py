@@ -1,6 +1,7 @@
 """run-cluster from the shell: what follows each ending of an attempt, in each way into a cluster.
 
-An attempt here is a script that ends as its test wants; Grid Engine's clients are stand-ins that say what real ones did.
+An attempt here is a script that ends as its test wants; Grid Engine's clients are stand-ins, which say what real ones
+did.
 """
 
 import os
@@ -77,7 +78,8 @@ class Cluster:
 
     def orders(self) -> list[str]:
         """What was asked of Grid Engine that changes something."""
-        return [call for call in self.clients.calls() if call.split()[0] in ("qresub", "qalter", "qrls", "qdel", "qsub")]
+        changing = ("qresub", "qalter", "qrls", "qdel", "qsub")
+        return [call for call in self.clients.calls() if call.split()[0] in changing]
 
 
 @pytest.fixture

@@ -67,9 +67,11 @@ def test_people_see_the_nodes_and_what_is_going_on(run):
     age(run / "checkpoints/000000400.npz", 600)
     table = shown(run).splitlines()
     assert table[1:5] == [
-        "job             41", "attempt         2, from step 400", "state           training step 450 of 900, 31 photos/s",
+        "job             41",
+        "attempt         2, from step 400",
+        "state           training step 450 of 900, 31 photos/s",
         "last step told  450, 0 s ago",
-    ]  # fmt: skip
+    ]
     assert table[5].endswith("000000400.npz, 10 min ago")
     assert [line.split() for line in table[-3:]] == [
         ["ps", "0", "anna", "7", "serving", "256", "MB", "0.5"],

@@ -33,7 +33,7 @@ class Kept(NamedTuple):
     host: str
     watcher: str  # HOST:PORT
     threads: int
-    gpus: str | None  # numbers among the GPUs of this host, - for none, None where the grid chooses
+    gpus: str | None  # numbers among the GPUs of this host, I/N for the Ith share of N, - for none, None for all
     job: str | None  # of the chief
 
 
@@ -80,7 +80,7 @@ def with_gpus(node: Kept, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of the node: its threads, and the GPUs that it may see."""
     threads = {name: str(node.threads) for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")}
     found = dict(environment) | threads
-    allowed = visible_gpus(node.gpus, allotted(environment)) if node.role == "worker" else []
+    allowed = shown_gpus(node.gpus, allotted(environment)) if node.role == "worker" else []
     if allowed is not None:
         found["CUDA_VISIBLE_DEVICES"] = ",".join(allowed)
     return found
@@ -100,11 +100,18 @@ def allotted(environment: Mapping[str, str]) -> list[str] | None:
     return None
 
 
-def visible_gpus(planned: str | None, allotted: Sequence[str] | None) -> list[str] | None:
-    """What a worker's CUDA_VISIBLE_DEVICES shall be; None to leave it as it is."""
-    if planned is None or (planned == "-" and allotted):
-        return list(allotted) if allotted is not None else None
+def shown_gpus(planned: str | None, allotted: Sequence[str] | None) -> list[str] | None:
+    """What a worker's CUDA_VISIBLE_DEVICES shall be; None to leave it as it is.
+
+    Two workers that see the same GPU take each other's memory: they do only where there are fewer GPUs than workers.
+    """
+    if planned is None:
+        return None if allotted is None else list(allotted)
     if planned == "-":
         return []
+    if "/" in planned:
+        which, shares = map(int, planned.split("/"))
+        given = allotted or []
+        return list(given[which::shares]) or list(given[which % len(given) :][:1] if given else [])
     numbers = planned.split(",")  # the plan counts GPUs; their names are those that the site lets us see
     return [allotted[int(n)] if n.isdigit() and allotted and int(n) < len(allotted) else n for n in numbers]

@@ -16,7 +16,7 @@ PASSED_ON = (
     "PS_REQUEST", "NODE_PE", "GPUS_PER_SLOT", "MEMORY", "TIMEOUT", "WAIT", "STEPS", "BATCHSIZE", "CKPT_FREQ",
     "SUM_FREQ", "GRID_QUEUES",
 )  # fmt: skip
-PLAIN = re.compile(r"[\w./+@%=~-]*")  # of a path: Grid Engine's clients give a meaning to most of the others
+PLAIN = re.compile(r"[A-Za-z0-9_./+@%=~-]*")  # of a path: Grid Engine's clients give a meaning to most of the others
 
 
 class Settings(NamedTuple):

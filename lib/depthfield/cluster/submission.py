@@ -56,11 +56,16 @@ def _memory(settings: Settings) -> list[str]:
 def memory(size: int, slots: int, complexes: Mapping[str, gridengine.Complex]) -> list[str]:
     """qsub's arguments for `size` bytes for a node of so many slots; `complexes` as gridengine.complexes gives them.
 
-    A consumable is counted for each slot. Where memory is none, a host is looked for that has so much free now. Raises
-    Failure where the site has no complex for memory.
+    A consumable is counted for each slot; one that is counted once a job or a host cannot tell of nodes, and is passed
+    over. Where memory is no consumable, a host is looked for that has so much free now. Raises Failure where the site
+    has no complex for memory.
     """
     known = {name: complexes[name] for name in MEMORY_COMPLEXES if name in complexes}
-    may = {name: found for name, found in known.items() if found.type == "MEMORY" and found.requestable != "NO"}
+    may = {
+        name: found
+        for name, found in known.items()
+        if found.type == "MEMORY" and found.requestable != "NO" and found.consumable in ("YES", "NO")
+    }
     counted = [name for name, found in may.items() if found.consumable == "YES"]
     if counted:
         return ["-l", f"{counted[0]}={-(-size // slots // 2**20)}M"]

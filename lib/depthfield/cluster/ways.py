@@ -118,7 +118,7 @@ class ParallelEnvironment:
     def start(self, nodes: Sequence[Node], attempt: Attempt) -> None:
         """Start these nodes as tasks of the job."""
         for node in nodes:
-            place = ["--index", node.index, "--host", node.host, "--gpus", ",".join(node.gpus) or "-"]
+            place = ["--index", node.index, "--host", node.host, "--gpus", gpus(node, nodes)]
             command = attempt.keep_node(self.settings.home, node.role, *place, "--job", self.job)
             # qrsh joins its arguments by blanks and gives them to the user's shell.
             task = ["qrsh", "-inherit", "-nostdin", node.host, shlex.join(command)]
@@ -238,6 +238,14 @@ def shares(nodes: int, ps: int | None, workers: int | None) -> tuple[int, int]:
     if workers is None:
         workers = max(nodes - ps if ps else nodes // 3, 1)
     return ps or max(nodes - workers, 1), workers
+
+
+def gpus(node: Node, nodes: Sequence[Node]) -> str:
+    """Which GPUs a node uses, for keep-node: where the plan knows of none, a share of those that the site gives."""
+    beside = [other for other in nodes if (other.role, other.host) == ("worker", node.host)]
+    if node.role != "worker" or any(other.gpus for other in beside):
+        return ",".join(node.gpus) or "-"
+    return f"{beside.index(node)}/{len(beside)}"
 
 
 def copied(run: Path, job: str, avoid: Sequence[str]) -> str:
