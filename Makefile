@@ -45,8 +45,10 @@ JOBS       ?= 3#                 test: how many tests run at once; each of these
 settings := DATA_DIR RUN_DIR DATASET RECIPE RUNID STEPS BATCHSIZE WORKERS PS_NODES CKPT_FREQ SUM_FREQ TIMEOUT \
 	PE REQUEST WORKER_REQUEST PS_REQUEST SLOTS_PER_NODE MEMORY GPUS_PER_SLOT GRID_QUEUES WAIT
 export $(settings) GRID
-# Tests choose their own settings; those given to make reach what they start in MAKEFLAGS, too.
-pytest = env $(addprefix -u ,$(settings) MAKEFLAGS MAKELEVEL) .venv/bin/python -m pytest -n $(JOBS) --dist worksteal
+# Tests choose their own settings; those given to make reach what they start by the environment and by MAKEFLAGS.
+all_settings := $(shell sed -nE 's/^([A-Z_]+) +\?=.*/\1/p' $(firstword $(MAKEFILE_LIST)))
+without_settings = env $(addprefix -u ,$(filter-out GRID,$(all_settings)) MAKEFLAGS MAKELEVEL)
+pytest = $(without_settings) .venv/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 # download, preprocess and convert take names of datasets as further goals: make download make3d1 make3d2 nyu
 ifneq ($(filter download preprocess convert,$(firstword $(MAKECMDGOALS))),)

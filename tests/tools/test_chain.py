@@ -127,6 +127,21 @@ def test_what_cannot_be_done_is_told_in_one_line_and_a_status(tmp_path, name, ar
     assert done.stderr.startswith(f"{name}: ") and done.stdout == ""
 
 
+# ---- make
+
+
+def test_settings_given_to_make_do_not_reach_the_tests():
+    given = {"RUNID": "mine", "SET": "seed=1", "PE": "orte", "WIDTH": "9"}
+    words = [f"{name}={value}" for name, value in given.items()]
+    show = "--eval=show: ; @$(without_settings) env"
+    done = subprocess.run(
+        ["make", "-s", "-C", PROJECT, show, "show", *words],
+        env=os.environ | {"GRID": "no", "DATASET": "nyu"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    left = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert left["GRID"] == "no" and not left.keys() & {*given, "DATASET", "DATA_DIR", "MAKEFLAGS"}
+
+
 # ---- every command
 
 
