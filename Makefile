@@ -40,7 +40,7 @@ FORCE      ?=#                   1: do again what is there already
 PHOTOS     ?=#                   predict: files or folders
 RUN        ?= $(RUN_DIR)/$(RUNID)#  export: the run's folder
 TB_PORT    ?= 5003#              TensorBoard's port
-JOBS       ?= 3#                 test: how many tests run at once; each of these boots a grid of its own
+JOBS       ?= 4#                 test: how many tests run at once; each of these boots a grid of its own
 
 settings := DATA_DIR RUN_DIR DATASET RECIPE RUNID STEPS BATCHSIZE WORKERS PS_NODES CKPT_FREQ SUM_FREQ TIMEOUT \
 	PE REQUEST WORKER_REQUEST PS_REQUEST SLOTS_PER_NODE MEMORY GPUS_PER_SLOT GRID_QUEUES WAIT
@@ -48,7 +48,7 @@ export $(settings) GRID
 # Tests choose their own settings; those given to make reach what they start by the environment and by MAKEFLAGS.
 all_settings := $(shell sed -nE 's/^([A-Z_]+) +\?=.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 without_settings = env $(addprefix -u ,$(filter-out GRID,$(all_settings)) MAKEFLAGS MAKELEVEL)
-pytest = $(without_settings) .venv/bin/python -m pytest -n $(JOBS) --dist worksteal
+pytest = $(without_settings) .venv/bin/python -m pytest -n $(JOBS) --dist loadgroup
 
 # download, preprocess and convert take names of datasets as further goals: make download make3d1 make3d2 nyu
 ifneq ($(filter download preprocess convert,$(firstword $(MAKECMDGOALS))),)

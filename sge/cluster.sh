@@ -19,7 +19,7 @@ set -euo pipefail
 umask 077
 trap '' USR1 USR2 # Grid Engine's warnings reach all processes of a job; run-cluster passes them on
 while [[ ${1:-} =~ ^[A-Z_]+= ]]; do export "${1?}"; shift; done
-if [[ ${1:-} == --wait ]]; then export WAIT=${2:-}; shift $(($# < 2 ? 1 : 2)); fi
+if [[ ${1:-} == --wait ]]; then export WAIT=${2:-nothing}; shift $(($# < 2 ? 1 : 2)); fi
 
 export DATA_DIR=${DATA_DIR:-./data}                   # where datasets are
 export DATASET=${DATASET:-rooms}                      # one of them, with its records made

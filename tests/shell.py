@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-SMALL = ["network.widths=[8,16,16,16]", "network.features=8", "network.dense=[8]"]  # quick to train
+SMALL = ["network.widths=[8,16,16,16]", "network.features=8", "network.dense=[8]"]  # of the recipe small
+QUICK = "dcnf-small"  # the recipe whose graph is soonest made, where any training will do; with these settings
+TINY = ["network.patch=16", 'network.convolutions=["8 3x3 /2"]', "network.dense=[8]"]
 
 
 def options(settings: list[str]) -> list[str]:
@@ -32,8 +34,8 @@ def records(data: Path, count: str, size: str, superpixels: str) -> subprocess.C
 def wait_for(what: Callable, seconds: float = 90, why: str = "what the test waits for"):
     """What `what()` is as soon as it is true. Two busy cores import TensorFlow slowly."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while (begun := time.monotonic()) < end:
         if found := what():
             return found
-        time.sleep(0.05)
+        time.sleep(min(max(0.05, 4 * (time.monotonic() - begun)), 2))  # a look at the grid keeps a core busy
     pytest.fail(f"{why} did not come within {seconds} s")

@@ -44,7 +44,7 @@ def apart(one: Run, role: str) -> str:
 
 
 def test_the_host_of_a_worker_is_cut_off(run, grid):
-    one = run().start(PE="orte", PS_NODES=1, WORKERS=3)
+    one = run().start(PE="orte", PS_NODES=1, WORKERS=2)
     one.trains()
     saved = one.saves()
     host = apart(one, "worker")
@@ -72,7 +72,7 @@ def test_the_host_of_a_worker_is_cut_off(run, grid):
 @pytest.mark.parametrize("how", ["dies", "is cut off"])
 def test_the_host_of_the_chief(run, grid, how):
     """Cut off, it still sees the disk, as hosts do whose storage is on another network."""
-    one = run().start(PE="orte", PS_NODES=1, WORKERS=2)
+    one = run().start(PE="orte", PS_NODES=1, WORKERS=1)
     one.trains()
     one.saves()
     first, host = one.job, one.host("watcher-0")
@@ -111,7 +111,7 @@ def test_a_slow_host_is_waited_for(run):
 
 
 def test_three_failed_attempts_are_enough(run):
-    one = run().start(PE="orte", PS_NODES=1, WORKERS=2)
+    one = run().start(PE="orte", PS_NODES=1, WORKERS=1)
     for attempt in (1, 2, 3):
         starts = f"--run {one.path} --attempt {attempt}"
         wait_for(lambda starts=starts: starts in str([" ".join(w) for w in one.processes("ps-node").values()]), 60)
@@ -128,7 +128,7 @@ def test_a_suspended_job_goes_on_where_it_was(run, grid):
 
 
 def suspended_and_continued(run, grid, way: dict) -> None:
-    one = run().start(PS_NODES=1, WORKERS=2, **way)
+    one = run().start(PS_NODES=1, WORKERS=1, **way)
     one.trains()
     suspended = grid.run("ada", "qmod", "-sj", one.job)
     assert "suspended job" in suspended.stdout, suspended.stderr

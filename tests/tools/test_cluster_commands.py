@@ -559,12 +559,11 @@ def test_cluster_sh_says_what_is_missing_or_wrong(tmp_path, house, terminal):
         (["DATASET=nyu"], 1, f"{tmp_path}/data/nyu/records"),
         (["WORKERS=two"], 2, "WORKERS takes a whole number of at least 1, not 'two'"),
         (["RUNID=a b"], 2, "RUNID takes letters"),
-        (["--wait"], 1, "no train-*.tfrecord in"),
+        (["--wait"], 2, "WAIT takes a whole number of at least 1, not 'nothing'"),
         (["PE=orte"], 2, "GRID=no leaves the grid alone, and PE asks something of it"),
         (["MEMORY=lots"], 2, "MEMORY takes an amount"),
     ]:
-        data = {"DATA_DIR": "nothing"} if words == ["--wait"] else {}
-        script = terminal("./cluster", *words, log=tmp_path / "log", cwd=tmp_path, env=settings(tmp_path, **data))
+        script = terminal("./cluster", *words, log=tmp_path / "log", cwd=tmp_path, env=settings(tmp_path))
         assert script.wait(PATIENCE) == status, words
         (line,) = said(tmp_path / "log")
         assert told in line and not (tmp_path / "runs").exists()

@@ -7,7 +7,7 @@ import subprocess
 
 import psutil
 import pytest
-from shell import PROJECT, SMALL, options, wait_for
+from shell import PROJECT, QUICK, TINY, options, wait_for
 
 
 def nodes_of(run) -> list[psutil.Process]:
@@ -34,7 +34,7 @@ def cluster(prepared, tmp_path):
             os.environ | {"DATA_DIR": str(prepared), "RUN_DIR": str(tmp_path), "RUNID": "run", "GRID": "no"} | settings
         )
         with (tmp_path / "log").open("w") as log:
-            command = [PROJECT / "sge/cluster.sh", *options(SMALL), *arguments]
+            command = [PROJECT / "sge/cluster.sh", f"RECIPE={QUICK}", *options(TINY), *arguments]
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path)
         started.append(process)
         return process

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run
-from shell import PROJECT, SMALL, options, wait_for
+from shell import PROJECT, QUICK, TINY, options, wait_for
 
 COMMANDS = sorted(path.name for path in (PROJECT / "bin").iterdir())
 RENDERS = [PROJECT / "bin/fetch-dataset", "rooms", "--count", "100000,0", "--size", "48x64", "-j", "2", "--data"]
@@ -99,9 +99,9 @@ def test_the_version_of_another_commands_command_line_is_its_own(tmp_path):
 
 def test_a_shells_loop_ends_at_ctrl_c(tmp_path, terminal):
     shell = terminal("bash", "-c", f"while :; do {sh(*RENDERS, tmp_path)}; echo went on; done")
-    wait_for(lambda: list(tmp_path.rglob(".*.mat")), 30)
+    wait_for(lambda: list(tmp_path.rglob(".*.mat")))
     os.killpg(shell.pid, signal.SIGINT)
-    out, told = shell.communicate(timeout=20)
+    out, told = shell.communicate(timeout=60)
     assert shell.returncode == -signal.SIGINT and out == ""
     assert told.splitlines()[-1] == "fetch-dataset: interrupted" and "Traceback" not in told
     assert not list(tmp_path.rglob(".*.mat"))
@@ -110,13 +110,13 @@ def test_a_shells_loop_ends_at_ctrl_c(tmp_path, terminal):
 @pytest.mark.parametrize(("ignored", "status"), [((), 129), ((signal.SIGHUP,), 143)], ids=["terminal", "nohup"])
 def test_a_closed_terminal_ends_a_command_unless_nohup_began_it(tmp_path, terminal, ignored, status):
     process = terminal(*RENDERS, tmp_path, ignore=ignored)
-    wait_for(lambda: list(tmp_path.rglob(".*.mat")), 30)
+    wait_for(lambda: list(tmp_path.rglob(".*.mat")))
     os.killpg(process.pid, signal.SIGHUP)
     if ignored:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)
         process.terminate()
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == status and "Traceback" not in told
     assert not list(tmp_path.rglob(".*.mat"))
 
@@ -125,7 +125,7 @@ def test_a_closed_terminal_ends_a_command_unless_nohup_began_it(tmp_path, termin
 
 
 def training(run: Path, data: Path, *more: object) -> list[object]:
-    words = ["--recipe", "small", *options([*SMALL, "summary_seconds=0"]), "--steps", 100000, "--run", run, *more]
+    words = ["--recipe", QUICK, *options([*TINY, "summary_seconds=0"]), "--steps", 100000, "--run", run, *more]
     return [str(word) for word in (PROJECT / "bin/train-depth", *words, *shards(data))]
 
 
@@ -143,10 +143,10 @@ def test_a_loop_around_train_depth_ends_at_ctrl_c_with_everything_saved(prepared
 
 
 def test_ctrl_c_while_train_depth_begins_ends_it_in_one_line(prepared, tmp_path, terminal):
-    for seconds in (0.4, 1, 2):  # somewhere in TensorFlow's import
+    for library in ("_multiarray_umath", "libtensorflow_framework", "_pywrap"):  # somewhere in TensorFlow's import
         process = terminal(*training(tmp_path / "run", prepared))
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(seconds)
+        maps = Path(f"/proc/{process.pid}/maps")
+        wait_for(lambda library=library, maps=maps: library in maps.read_text())
         os.killpg(process.pid, signal.SIGINT)
         out, told = process.communicate(timeout=60)
         assert process.returncode == -signal.SIGINT and out == "" and told == "train-depth: interrupted\n"

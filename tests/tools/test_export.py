@@ -18,6 +18,8 @@ from depthfield import prediction
 from depthfield.records import shards
 from depthfield.samples import rooms
 
+pytestmark = pytest.mark.xdist_group("export")  # its fixtures are made once
+
 TOLERANCE = 1e-5  # of the depth: float32 rounding of the same sums in another order
 # The isolated Python leaves .pth files alone, by which this project is installed; so it is told where TensorFlow is.
 ALONE = """

@@ -8,6 +8,8 @@ import pytest
 from conftest import run
 from shell import SMALL, options
 
+pytestmark = pytest.mark.xdist_group("init")  # its fixtures are made once
+
 BACKBONE = ["network.application=MobileNetV3Small", "network.features=8", "network.attention=1", "network.dense=[8]"]
 WORDS = ["--recipe", "modern", "--steps", 4, *options([*BACKBONE, "round_steps=2", "batch_size=1"])]
 

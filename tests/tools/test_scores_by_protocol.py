@@ -14,6 +14,8 @@ from shell import PROJECT, SMALL
 
 from depthfield.samples import images, nyu
 
+pytestmark = pytest.mark.xdist_group("protocols")  # its fixtures are made once
+
 TRAIN, TEST = (1, 4), (2, 3, 5)
 
 

@@ -99,14 +99,14 @@ def test_a_second_process_fails_at_once_and_names_the_first(run, start):
     assert time.monotonic() - begun < lease.LAPSE_SECONDS
     who = rf"process {first.pid} on \S+, which renewed its lease \d s ago"
     assert told.match(f"{run}: another train-depth is at work on this run: {who}")
-    first.communicate("\n", timeout=10)
+    first.communicate("\n", timeout=60)
     lease.take(run).__exit__()
 
 
 def test_the_run_of_a_killed_process_is_taken_over_at_once(run, start, capsys):
     first = start()
     first.kill()
-    wait_for(lambda: os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT), 5)  # a corpse is nobody, either
+    wait_for(lambda: os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT))  # a corpse is nobody, either
     begun = time.monotonic()
     with lease.take(run) as held:
         assert time.monotonic() - begun < lease.LAPSE_SECONDS and held.held()
@@ -125,7 +125,7 @@ def test_a_suspended_process_of_this_host_holds_the_run(run, start):
     with pytest.raises(Failure, match="another train-depth is at work"):
         lease.take(run)
     first.send_signal(signal.SIGCONT)
-    assert first.communicate("\n", timeout=10)[0] == "still holding\n"
+    assert first.communicate("\n", timeout=60)[0] == "still holding\n"
 
 
 # ---- other hosts
@@ -137,7 +137,7 @@ def test_the_run_of_a_host_that_vanished_is_taken_over(run, capsys, locked):
     holding = subprocess.Popen(["flock", run / "lock", "sleep", "60"]) if locked else None
     try:
         if locked:
-            wait_for(lambda: subprocess.run(["flock", "-n", run / "lock", "true"]).returncode, 10)
+            wait_for(lambda: subprocess.run(["flock", "-n", run / "lock", "true"]).returncode)
         begun = time.monotonic()
         with lease.take(run) as held:
             assert time.monotonic() - begun < lease.LAPSE_SECONDS and held.held() and not rest(run)
@@ -220,7 +220,7 @@ def test_a_process_that_was_suspended_on_another_host_must_not_write(run, start,
     first.send_signal(signal.SIGSTOP)
     with lease.take(run) as held:
         first.send_signal(signal.SIGCONT)
-        told = first.communicate("\n", timeout=10)[0]
+        told = first.communicate("\n", timeout=60)[0]
         assert f"{run}: process {os.getpid()} on " in told and "took over this run while this process was sus" in told
         assert held.held()  # nor did it renew or remove what is ours now
     start("far")

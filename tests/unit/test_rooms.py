@@ -17,6 +17,8 @@ from depthfield import tool
 from depthfield.samples import nyu, rooms
 from depthfield.samples.rooms import scene, shapes
 
+pytestmark = pytest.mark.xdist_group("rooms")  # its fixtures are made once
+
 SMALL = (48, 64)
 TRAIN, TEST = 3, 2
 PINNED_DEPTH = [
