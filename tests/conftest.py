@@ -1,12 +1,17 @@
 """What the tests share: commands run from the shell as users run them, and small datasets made once."""
 
 import os
+import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from clients import Clients
 from shell import PROJECT, SMALL, options, records
+
+from depthfield import files
+from depthfield.cluster import gridengine
 
 
 def run(name: str, *arguments: object, cwd: Path, stdin: str | None = None, seconds: float = 120, **environment: str):
@@ -18,27 +23,53 @@ def run(name: str, *arguments: object, cwd: Path, stdin: str | None = None, seco
     )  # fmt: skip
 
 
+def made_once(tmp_path_factory, name: str, make) -> Path:
+    """The folder `name` of all processes of this test session; the first that wants it has `make(folder)` fill it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with files.lock(folder.with_name(f"{name}.lock")):
+        if not folder.exists():
+            try:
+                make(folder)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+    return folder
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Path:
     """A DATA_DIR with small rooms brought all the way to records, by one pipe."""
-    data = tmp_path_factory.mktemp("data")
-    done = records(data, count="12,4", size="72x96", superpixels="grid:12")
-    assert done.stdout.split() == [
-        str(data / f"rooms/records/{split}-{index:05d}-of-00003.tfrecord")
-        for split in ("train", "test") for index in range(3)
-    ]  # fmt: skip
-    return data
+
+    def prepare(data: Path) -> None:
+        data.mkdir()
+        done = records(data, count="12,4", size="72x96", superpixels="grid:12")
+        assert done.stdout.split() == [
+            str(data / f"rooms/records/{split}-{index:05d}-of-00003.tfrecord")
+            for split in ("train", "test") for index in range(3)
+        ]  # fmt: skip
+
+    return made_once(tmp_path_factory, "data", prepare)
 
 
 @pytest.fixture(scope="session")
 def trained(prepared, tmp_path_factory) -> Path:
     """A run trained for a few steps in one process."""
-    folder = tmp_path_factory.mktemp("runs") / "first"
-    shards = sorted((prepared / "rooms/records").glob("train-*"))
-    words = ["--recipe", "small", "--run", folder, "--steps", 16, *options(SMALL), *shards]
-    done = run("train-depth", *words, cwd=prepared)
-    assert done.returncode == 0, done.stderr
-    return folder
+
+    def train(folder: Path) -> None:
+        shards = sorted((prepared / "rooms/records").glob("train-*"))
+        words = ["--recipe", "small", "--run", folder, "--steps", 16, *options(SMALL), *shards]
+        done = run("train-depth", *words, cwd=prepared)
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, "first", train)
+
+
+@pytest.fixture
+def clients(tmp_path, monkeypatch) -> Clients:
+    """Stand-ins for Grid Engine's clients, asked again without much of a pause."""
+    monkeypatch.setattr(gridengine, "FIRST_PAUSE_SECONDS", 0.01)
+    return Clients(tmp_path, monkeypatch)
 
 
 def pytest_unconfigure(config):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WAYS = {"parallel environment": {"PE": "orte"}, "array jobs": {}}
 SETTINGS = [*TINY, "summary_seconds=0.2", "checkpoint_seconds=3"]
-NICE = 10  # of trainings that wait for what happens to them: a ninth of a core beside others
+NICE = 15  # of nodes that wait for what happens to them
 NO_END = 10**6  # steps that nobody has time for
 STARTING = 240  # seconds until the first step, at most: two busy cores import TensorFlow for all nodes of several runs
 
@@ -90,16 +90,15 @@ class Run:
         before = len(self.lines())
         wait_for(lambda: len(self.lines()) > before + 3 or self.gone(), seconds, "a step")
         assert len(self.lines()) > before + 3, self.log()
-        self._yields()
         return self.step()
 
-    def _yields(self) -> None:
-        """Leave the cores to other tests: what trains now only has to be there when something happens to it."""
-        for process in self.processes():
+    def waits(self) -> None:
+        """Leave the cores to other tests: the nodes of this attempt only have to be there when something happens."""
+        for process in self.processes("-node"):
             with contextlib.suppress(psutil.Error, OSError):
                 for thread in process.threads():
                     os.setpriority(os.PRIO_PROCESS, thread.id, NICE)
-                # Linux shares cores among sessions, and then within each; every task of the grid is one.
+                # Linux shares cores among sessions, and then within each; every node on the grid is one.
                 Path(f"/proc/{process.pid}/autogroup").write_text(str(NICE))
 
     def gone(self) -> bool:

@@ -14,7 +14,7 @@ def test_nodes_and_chief_are_killed_one_after_the_other(run):
     before = one.node("worker-1")
     one.kill("worker-1")
     at = one.step()
-    wait_for(lambda: one.node("worker-1") not in ({}, before), 45, "the worker")
+    wait_for(lambda: one.node("worker-1") not in ({}, before), 60, "the worker")
     assert one.node("worker-1")["port"] == before["port"]
     wait_for(lambda: one.step() > at + 100, 60, "training going on")
     assert one.attempt() == 1
@@ -48,11 +48,13 @@ def test_the_host_of_a_worker_is_cut_off(run, grid):
     one.trains()
     saved = one.saves()
     host = apart(one, "worker")
+    one.waits()
     grid.cut(host)
     try:
         wait_for(lambda: "its host does not answer" in one.log(), 90, "notice")
         one.comes_to(2)
         one.trains()
+        one.waits()
         assert one.step() >= saved and f"going on without {host}.grid.test" in one.log()
         # The host that is cut off has ended its nodes by itself, and leaves the run to those who go on.
         gone = lambda: not [w for w in one.processes("-node").values() if f"{host}.grid.test" in w]  # noqa: E731
@@ -75,6 +77,7 @@ def test_the_host_of_the_chief(run, grid, how):
     one = run().start(PE="orte", PS_NODES=1, WORKERS=1)
     one.trains()
     one.saves()
+    one.waits()
     first, host = one.job, one.host("watcher-0")
     after = grid.run("ada", "qsub", "-terse", "-b", "y", "-o", "/dev/null", "-hold_jid", first, "true").stdout.strip()
     (grid.kill if how == "dies" else grid.cut)(host)
@@ -83,13 +86,14 @@ def test_the_host_of_the_chief(run, grid, how):
         one.comes_to(2)
         saved = int(one.attempts("from")[1])
         one.trains()
+        one.waits()
         assert one.step() >= saved > 0 and one.host("watcher-0") != host
         # What waited for the job waits for its copy.
         waits = grid.run("ada", "qstat", "-j", after).stdout
         assert re.search(rf"(?m)^jid_predecessor_list:\s+{one.job}$", waits), waits
         if how == "is cut off":
             assert "the qmaster does not answer: this host may be cut off" in one.log()
-            wait_for(lambda: f"this run goes on without {host}.grid.test: job {one.job}" in one.log(), 30)
+            wait_for(lambda: f"this run goes on without {host}.grid.test: " in one.log(), 60)
     finally:
         grid.heal(host)
     wait_for(lambda: grid.run("ada", "qstat", "-j", first).returncode != 0, 240, "the end of the first job")
@@ -101,10 +105,10 @@ def test_the_host_of_the_chief(run, grid, how):
 
 
 def test_a_slow_host_is_waited_for(run):
-    one = run().start(steps=48, PE="orte", PS_NODES=1, WORKERS=2)
+    one = run().start(steps=48, PE="orte", PS_NODES=1, WORKERS=1)
     slow = min(wait_for(lambda: one.processes("bin/worker-node"), STARTING), key=lambda process: process.pid)
     slow.suspend()
-    wait_for(lambda: "waiting for nodes: 2 of 3" in one.log(), STARTING, "all others")
+    wait_for(lambda: "waiting for nodes: 1 of 2" in one.log(), STARTING, "all others")
     slow.resume()
     one.ends(STARTING)
     assert one.saved() == 48 and one.attempt() == 1, one.log()
@@ -130,6 +134,7 @@ def test_a_suspended_job_goes_on_where_it_was(run, grid):
 def suspended_and_continued(run, grid, way: dict) -> None:
     one = run().start(PS_NODES=1, WORKERS=1, **way)
     one.trains()
+    one.waits()
     suspended = grid.run("ada", "qmod", "-sj", one.job)
     assert "suspended job" in suspended.stdout, suspended.stderr
     (chief,) = one.processes("bin/train-depth")

@@ -6,53 +6,55 @@ from shell import PROJECT, QUICK, options, wait_for
 from .runs import NO_END, SETTINGS, STARTING, WAYS
 
 
-@pytest.mark.parametrize("way", [{"PE": "orte"}, {"PE": "tf"}, {}], ids=["orte", "tf", "array"])
-def test_trains_to_the_end(run, grid, way):
-    """The parallel environment tf fills up hosts, and counts the job itself as a task; orte does neither."""
-    ps, workers = (2, 3) if way.get("PE") == "orte" else (1, 2)
-    one = run().start(steps=NO_END, PS_NODES=ps, WORKERS=workers, **way)
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_trains_stops_and_goes_on_to_the_end(run, grid, data, way):
+    """As users do it by make: distributed, status, stop, and distributed again."""
+    ps, workers = (2, 3) if way else (1, 2)
+    one = run()
+    make = ["make", "--no-print-directory", "-C", PROJECT]
+    settings = {"DATA_DIR": data, "RUN_DIR": one.path.parent, "RUNID": one.name, "RECIPE": QUICK, **way}
+    settings |= {"STEPS": NO_END, "PS_NODES": ps, "WORKERS": workers}
+    settings["SET"] = " ".join(setting for setting in SETTINGS if " " not in setting)  # that of make parts words
+    settings = {name: str(value) for name, value in settings.items()}
+    done = grid.run("ada", *make, "distributed", **settings)
+    assert done.returncode == 0 and f"run {one.path}: job {one.job}, " in done.stderr, done.stderr
     one.trains()
     wait_for(lambda: all(node["state"] == "serving" for node in one.status()["nodes"]), 60, "news of all nodes")
+    assert "training step" in grid.run("ada", *make, "status", **settings).stdout
     status = one.status()
     assert status["state"].startswith("training step") and status["steps"] == NO_END and status["job"] == one.job
     nodes = [(node["role"], node["index"]) for node in status["nodes"]]
     assert nodes == [*(("ps", index) for index in range(ps)), *(("worker", index) for index in range(workers))]
     assert all(node["port"] > 0 for node in status["nodes"])
     hosts = {node["host"] for node in status["nodes"]} | {one.node("watcher-0")["host"]}
-    assert len(hosts) >= (1 if way.get("PE") == "tf" else 3) and all(host.endswith(".grid.test") for host in hosts)
+    assert len(hosts) >= 3 and all(host.endswith(".grid.test") for host in hosts)
     shown = grid.run("ada", PROJECT / "bin/follow-logs", "--once", "--run", one.path).stdout
     named = {line.split()[0] for line in shown.splitlines()}
     assert named >= {"cluster", *(f"{role}-{index}" for role, index in nodes)}
-    assert one.stop().returncode == 0
+    assert grid.run("ada", *make, "stop", seconds=120, **settings).returncode == 0
+    assert one.saved() > 0
     one.leaves_nothing()
-    one.start(steps=one.saved() + 48, PS_NODES=1, WORKERS=1, **way)
+    settings |= {"STEPS": str(one.saved() + 48), "PS_NODES": "1", "WORKERS": "1"}
+    assert grid.run("ada", *make, "distributed", **settings).returncode == 0
     wait_for(lambda: one.attempt() == 2 and one.gone(), STARTING, "the end")
-    assert one.state().startswith("ended with status 0"), one.log()
-    assert one.status()["state"].startswith("ended") and "going on from" in one.log()
+    assert one.state().startswith("ended with status 0") and "going on from" in one.log(), one.log()
+    assert one.status()["state"].startswith("ended") and one.status()["why"] == []
     one.leaves_nothing()
 
 
-def test_the_script_by_qsub_and_by_make(run, grid, data):
-    one, two = run("direct"), run("made")
-    given = {"DATA_DIR": str(data), "RUN_DIR": str(one.path.parent), "STEPS": "16", "RECIPE": QUICK}
-    words = [*(f"{name}={value}" for name, value in given.items()), "RUNID=direct", *options(SETTINGS)]
+def test_the_script_by_qsub_fills_the_slots_it_is_given(run, grid, data):
+    """The parallel environment tf fills up hosts, and counts the job itself as a task; orte does neither."""
+    one = run()
+    given = {"DATA_DIR": data, "RUN_DIR": one.path.parent, "RUNID": one.name, "STEPS": 16, "RECIPE": QUICK}
+    words = [*(f"{name}={value}" for name, value in given.items()), *options(SETTINGS)]
     script = PROJECT / "sge/cluster.sh"
-    done = grid.run("ada", "qsub", "-v", f"DEPTHFIELD={PROJECT}", "-pe", "orte", "4", script, *words)
+    done = grid.run("ada", "qsub", "-v", f"DEPTHFIELD={PROJECT}", "-pe", "tf", "4", script, *words)
     assert done.returncode == 0, done.stderr
     wait_for(lambda: one.saved() == 16 and one.gone(), STARTING, "the end")
-    roles = [line.split("\t")[0] for line in (one.path / "nodes/1/plan.tsv").read_text().splitlines()]
-    assert roles == ["chief", "ps", "ps", "worker"]  # a third of the nodes besides the chief are workers
+    plan = [line.split("\t") for line in (one.path / "nodes/1/plan.tsv").read_text().splitlines()]
+    assert [row[0] for row in plan] == ["chief", "ps", "ps", "worker"]  # a third besides the chief are workers
+    assert len({row[2] for row in plan}) == 1
     one.leaves_nothing()
-
-    make = ["make", "--no-print-directory", "-C", PROJECT]
-    settings = given | {"STEPS": str(NO_END), "RUNID": "made", "PE": "orte", "WORKERS": "1"}
-    done = grid.run("ada", *make, "distributed", **settings)
-    assert done.returncode == 0 and f"run {two.path}: job " in done.stderr, done.stderr
-    two.trains()
-    assert "training step" in grid.run("ada", *make, "status", **settings).stdout
-    assert grid.run("ada", *make, "stop", seconds=120, **settings).returncode == 0
-    assert two.saved() > 0
-    two.leaves_nothing()
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

@@ -52,16 +52,21 @@ def exported(folder, *arguments):
 
 
 @pytest.fixture(scope="module")
-def model(trained) -> str:
-    """The run of square cells as a model, in its own folder."""
-    return exported(trained)
+def cells(trained, tmp_path_factory) -> Path:
+    """A run of square cells, for a model in its own folder."""
+    return shutil.copytree(trained, tmp_path_factory.mktemp("cells") / "run")
+
+
+@pytest.fixture(scope="module")
+def model(cells) -> str:
+    return exported(cells)
 
 
 @pytest.fixture(scope="module")
 def slic(trained, tmp_path_factory) -> tuple:
     """The same run, had its photos been divided by SLIC into some 90 superpixels; and its model elsewhere."""
     folder = tmp_path_factory.mktemp("slic") / "run"
-    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("model"))
+    shutil.copytree(trained, folder)
     survey = json.loads((folder / "survey.json").read_text())
     settings = json.loads(survey["settings"]) | {"superpixels": "4000"}
     (folder / "survey.json").write_text(json.dumps(survey | {"settings": json.dumps(settings)}))
@@ -88,8 +93,8 @@ def sizes(folder) -> list:
 
 
 @pytest.mark.parametrize("kind", ["square cells", "slic"])
-def test_the_model_predicts_photos_of_any_size_where_this_code_is_not(trained, model, slic, tmp_path, kind):
-    folder, where = (trained, model) if kind == "square cells" else slic
+def test_the_model_predicts_photos_of_any_size_where_this_code_is_not(cells, model, slic, tmp_path, kind):
+    folder, where = (cells, model) if kind == "square cells" else slic
     predictor, photos = prediction.Predictor(folder), sizes(tmp_path)
     for photo, result in zip(photos, alone(where, *photos), strict=True):
         image = np.asarray(Image.open(photo))
@@ -104,9 +109,9 @@ def test_the_model_predicts_photos_of_any_size_where_this_code_is_not(trained, m
                 assert apart.mean() < (0.15 if kind == "slic" else 0.005)
 
 
-def test_what_is_divided_already_gets_the_depths_of_predict_depth(prepared, trained, model, slic):
+def test_what_is_divided_already_gets_the_depths_of_predict_depth(prepared, cells, model, slic):
     loaded = {where: tf.saved_model.load(where).signatures["divided"] for where in (model, slic[1])}
-    for folder, where in ((trained, model), slic):
+    for folder, where in ((cells, model), slic):
         predictor = prediction.Predictor(folder)
         for example in shards.read(sorted((prepared / "rooms/records").glob("test-*"))):
             result = loaded[where](photo=tf.constant(example["image"]), superpixels=tf.constant(example["superpixels"]))
@@ -116,7 +121,7 @@ def test_what_is_divided_already_gets_the_depths_of_predict_depth(prepared, trai
 
 def test_depth_stays_in_the_recipes_range(prepared, trained, tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("model"))
+    shutil.copytree(trained, folder)
     recipe = (folder / "recipe.toml").read_text()
     (folder / "recipe.toml").write_text(recipe.replace("nearest = 0.1", "nearest = 50.0"))
     loaded = tf.saved_model.load(exported(folder)).signatures["serving_default"]

@@ -83,8 +83,8 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    return lambda way: Cluster(tmp_path, Clients(tmp_path, monkeypatch), way)
+def cluster(tmp_path, clients):
+    return lambda way: Cluster(tmp_path, clients, way)
 
 
 # Way, how its attempts end, the status of run-cluster, what is said at the end.

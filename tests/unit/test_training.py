@@ -15,9 +15,9 @@ from depthfield.training import checkpoints, chief, rounds
 from depthfield.training import recipe as recipes
 from depthfield.training.validation import Validation
 
-SMALL = ["network.widths=[8,8,16,16]", "network.features=8", "network.dense=[8]"]
+SMALL = ["network.patch=16", 'network.convolutions=["8 3x3 /2"]', "network.dense=[8]"]
 NAMES = ("texture", "histogram", "colour")
-RECIPE = recipes.load("small", [*SMALL, "steps=40", "batch_size=2"])
+RECIPE = recipes.load("dcnf-small", [*SMALL, "steps=40", "batch_size=2"])
 
 
 def photos(count: int = 2) -> tf.data.Dataset:
@@ -70,7 +70,7 @@ def test_losses_leave_out_what_was_not_measured():
 @pytest.mark.parametrize("loss", sorted(models.LOSSES))
 @pytest.mark.parametrize("optimizer", ["adam", "momentum"])
 def test_training_lowers_each_loss(loss, optimizer):
-    recipe = recipes.load("small", [*SMALL, "steps=40", "weight_decay=0"])
+    recipe = recipes.load("dcnf-small", [*SMALL, "steps=40", "weight_decay=0"])
     recipe = dataclasses.replace(recipe, loss=loss, optimizer=optimizer, unary_share=0.0)
     state = new_state(recipe)
     iterator = iter(photos())
@@ -99,7 +99,7 @@ def test_of_two_workers_each_moves_the_parameters_half_as_far():
         before = values(state)
         rounds.make(state, RECIPE, 2, workers)(iter(photos()))
         moves.append({name: value - before[name] for name, value in values(state).items()})
-    for name in (n for n in moves[0] if n.startswith("field/pooled")):
+    for name in (n for n in moves[0] if n.startswith("field/patchwise")):
         np.testing.assert_allclose(moves[1][name], moves[0][name] / 2, rtol=1e-3, atol=1e-6)
     assert moves[0]["step"] == moves[1]["step"] == 2
 
@@ -114,7 +114,7 @@ def test_beta_may_move_faster_than_the_network():
         rounds.make(state, recipe, 1)(iter(photos()))
         moves.append({name: value - before[name] for name, value in values(state).items()})
     np.testing.assert_allclose(moves[1].pop("field/beta"), 10 * moves[0].pop("field/beta"), rtol=1e-3, atol=1e-6)
-    assert np.abs(moves[0]["field/pooled/z/kernel"]).max() > 0
+    assert np.abs(moves[0]["field/patchwise/z/kernel"]).max() > 0
     for name in moves[0]:
         np.testing.assert_allclose(moves[1][name], moves[0][name], rtol=1e-3, atol=1e-6)
 
