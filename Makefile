@@ -40,7 +40,7 @@ FORCE      ?=#                   1: do again what is there already
 PHOTOS     ?=#                   predict: files or folders
 RUN        ?= $(RUN_DIR)/$(RUNID)#  export: the run's folder
 TB_PORT    ?= 5003#              TensorBoard's port
-JOBS       ?= 3#                 test: how many tests run at once; each of these boots a grid of its own
+JOBS       ?= 4#                 test: how many tests run at once; each of these boots a grid of its own
 
 settings := DATA_DIR RUN_DIR DATASET RECIPE RUNID STEPS BATCHSIZE WORKERS PS_NODES CKPT_FREQ SUM_FREQ TIMEOUT \
 	PE REQUEST WORKER_REQUEST PS_REQUEST SLOTS_PER_NODE MEMORY GPUS_PER_SLOT GRID_QUEUES WAIT

@@ -71,7 +71,7 @@ def test_the_host_of_a_worker_is_cut_off(run, grid):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("how", ["dies", "is cut off"])
+@pytest.mark.parametrize("how", ["is cut off", pytest.param("dies", marks=pytest.mark.long)])
 def test_the_host_of_the_chief(run, grid, how):
     """Cut off, it still sees the disk, as hosts do whose storage is on another network."""
     one = run().start(PE="orte", PS_NODES=1, WORKERS=1)
@@ -82,7 +82,7 @@ def test_the_host_of_the_chief(run, grid, how):
     after = grid.run("ada", "qsub", "-terse", "-b", "y", "-o", "/dev/null", "-hold_jid", first, "true").stdout.strip()
     (grid.kill if how == "dies" else grid.cut)(host)
     try:
-        wait_for(lambda: one.job != first, 150, "a copy of the job")
+        wait_for(lambda: one.job != first, 180, "a copy of the job")
         one.comes_to(2)
         saved = int(one.attempts("from")[1])
         one.trains()
@@ -118,32 +118,10 @@ def test_three_failed_attempts_are_enough(run):
     one = run().start(PE="orte", PS_NODES=1, WORKERS=1)
     for attempt in (1, 2, 3):
         starts = f"--run {one.path} --attempt {attempt}"
-        wait_for(lambda starts=starts: starts in str([" ".join(w) for w in one.processes("ps-node").values()]), 60)
+        wait_for(lambda starts=starts: starts in str([" ".join(w) for w in one.processes("ps-node").values()]), STARTING)
         one.kill("ps-0")
     wait_for(lambda: "Eqw" in one.grid.run("ada", "qstat").stdout, 60, "the error state")
     assert one.attempt() == 3 and "3 attempts without a new checkpoint, giving up" in one.log()
     assert "put itself into the error state" in str(one.status()["why"])
-    assert one.stop().returncode == 0
-    one.leaves_nothing()
-
-
-def test_a_suspended_job_goes_on_where_it_was(run, grid):
-    suspended_and_continued(run, grid, {"PE": "orte"})
-
-
-def suspended_and_continued(run, grid, way: dict) -> None:
-    one = run().start(PS_NODES=1, WORKERS=1, **way)
-    one.trains()
-    one.waits()
-    suspended = grid.run("ada", "qmod", "-sj", one.job)
-    assert "suspended job" in suspended.stdout, suspended.stderr
-    (chief,) = one.processes("bin/train-depth")
-    wait_for(lambda: chief.status() == "stopped", 30, "a suspended chief")
-    at = one.step()
-    wait_for(lambda: one.status()["heard"] > 45, 120, "time")  # longer than a lost host takes to be noticed
-    assert one.step() == at and "suspended, or lost" in one.status()["state"]
-    grid.run("ada", "qmod", "-usj", one.job)
-    one.trains(60)
-    assert one.attempt() == 1 and "ending this attempt" not in one.log(), one.log()
     assert one.stop().returncode == 0
     one.leaves_nothing()

@@ -9,7 +9,6 @@ import pytest
 from shell import PROJECT, records, wait_for
 
 from .runs import STARTING, WAYS
-from .test_accidents import suspended_and_continued
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
 
@@ -99,8 +98,23 @@ def moment(accounting: str, what: str) -> datetime:
     return datetime.strptime(told, "%a %b %d %H:%M:%S %Y")
 
 
-def test_a_suspended_array_run_goes_on_where_it_was(run, grid):
-    suspended_and_continued(run, grid, {})
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_suspended_run_goes_on_where_it_was(run, grid, way):
+    one = run().start(PS_NODES=1, WORKERS=1, **way)
+    one.trains()
+    one.waits()
+    suspended = grid.run("ada", "qmod", "-sj", one.job)
+    assert "suspended job" in suspended.stdout, suspended.stderr
+    (chief,) = one.processes("bin/train-depth")
+    wait_for(lambda: chief.status() == "stopped", 30, "a suspended chief")
+    at = one.step()
+    wait_for(lambda: one.status()["heard"] > 45, 120, "time")  # longer than a lost host takes to be noticed
+    assert one.step() == at and "suspended, or lost" in one.status()["state"]
+    grid.run("ada", "qmod", "-usj", one.job)
+    one.trains(60)
+    assert one.attempt() == 1 and "ending this attempt" not in one.log(), one.log()
+    assert one.stop().returncode == 0
+    one.leaves_nothing()
 
 
 def test_array_jobs_live_through_what_happens(run, grid):
@@ -108,29 +122,29 @@ def test_array_jobs_live_through_what_happens(run, grid):
     one.trains()
     before = one.node("worker-1")
     one.kill("worker-1")
-    wait_for(lambda: one.node("worker-1") not in ({}, before), 20, "the worker")
+    wait_for(lambda: one.node("worker-1") not in ({}, before), 60, "the worker")
     one.trains()
-    wait_for(one.saved, 20)
+    one.saves()
     saved = one.saved()
     one.kill("ps-0")
-    wait_for(lambda: one.attempt() == 2, 60, "the next attempt")
+    one.comes_to(2)
     one.trains()
     one.kill("chief")
-    wait_for(lambda: one.attempt() == 3, 60, "the next attempt")
+    one.comes_to(3)
     one.trains()
     assert one.step() >= saved
     hosts = [one.host(name) for name in ("worker-0", "worker-1", "worker-2", "ps-0")]
     host = next(host for host in hosts if host != one.host("watcher-0"))
     grid.kill(host)
     try:
-        wait_for(lambda: one.attempt() == 4, 120, "the attempt without that host")
+        one.comes_to(4)
         one.trains(180)
         assert host not in [one.host(name) for name in ("worker-0", "worker-1", "worker-2", "ps-0")]
         chief, job = one.host("watcher-0"), one.job
         grid.kill(chief)
         try:
-            wait_for(lambda: one.job != job, 60, "a copy of the job")
-            wait_for(lambda: one.attempt() == 5, 120, "its attempt")
+            wait_for(lambda: one.job != job, 180, "a copy of the job")
+            one.comes_to(5)
             one.trains(180)
             assert one.stop().returncode == 0
         finally:
