@@ -118,7 +118,8 @@ def test_three_failed_attempts_are_enough(run):
     one = run().start(PE="orte", PS_NODES=1, WORKERS=1)
     for attempt in (1, 2, 3):
         starts = f"--run {one.path} --attempt {attempt}"
-        wait_for(lambda starts=starts: starts in str([" ".join(w) for w in one.processes("ps-node").values()]), STARTING)
+        ps = lambda: str([" ".join(words) for words in one.processes("ps-node").values()])  # noqa: E731
+        wait_for(lambda starts=starts, ps=ps: starts in ps(), STARTING)
         one.kill("ps-0")
     wait_for(lambda: "Eqw" in one.grid.run("ada", "qstat").stdout, 60, "the error state")
     assert one.attempt() == 3 and "3 attempts without a new checkpoint, giving up" in one.log()
