@@ -104,6 +104,24 @@ def test_the_host_of_the_chief(run, grid, how):
     one.leaves_nothing()
 
 
+@pytest.mark.long
+def test_a_host_that_is_back_as_soon_as_it_is_missed(run, grid):
+    """Its tasks still live then, and Grid Engine must not find that one of them failed."""
+    one = run().start(PE="orte", PS_NODES=1, WORKERS=2)
+    one.trains()
+    host = apart(one, "worker")
+    grid.cut(host)
+    try:
+        wait_for(lambda: "its host does not answer" in one.log(), 90, "notice")
+    finally:
+        grid.heal(host)
+    one.comes_to(2)
+    one.trains()
+    assert len(set(one.attempts("job"))) == 1 and not list((one.path / "nodes").glob("origin-*")), one.log()
+    assert one.stop().returncode == 0
+    one.leaves_nothing()
+
+
 def test_a_slow_host_is_waited_for(run):
     one = run().start(steps=48, PE="orte", PS_NODES=1, WORKERS=1)
     slow = min(wait_for(lambda: one.processes("bin/worker-node"), STARTING), key=lambda process: process.pid)

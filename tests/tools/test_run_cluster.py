@@ -9,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from clients import RECORDED, Clients, says
 from shell import PROJECT, wait_for
@@ -204,6 +205,18 @@ def test_who_asks_for_an_end_gets_one(cluster, way, number):
         process.kill()
     assert process.returncode == (99 if way == "machine" else 1) and "stopped as asked" in told, told
     assert one.text("1/state").startswith("ended with status 99") and one.orders() == []
+
+
+def test_what_an_attempt_leaves_behind_ends_with_run_cluster_and_not_before(cluster):
+    """As qrsh to a host that was lost."""
+    one = cluster("machine")
+    leaves = "import subprocess; print(subprocess.Popen(['sleep', '987'], start_new_session=True).pid)"
+    (one.folder / "also").write_text(
+        f'[ "$ATTEMPT" = 1 ] && python3 -c "{leaves}" > left || kill -0 "$(cat left)" && touch still-there\n'
+    )
+    assert one.ends("75 saves", "0 saves")[0] == 0
+    assert (one.folder / "still-there").exists()
+    assert not psutil.pid_exists(int((one.folder / "left").read_text()))
 
 
 def test_a_limit_of_the_job_is_left_before_it(cluster):

@@ -35,7 +35,10 @@ def test_the_last_lines_of_each_node_s_current_attempt_come_first(run):
 def test_new_lines_follow_once_they_are_whole_of_new_nodes_too(run):
     lines = logs.follow(run, 1)
     assert list(itertools.islice(lines, 2)) == [("cluster", "b"), ("worker-0", "3")]
-    write(run, "worker-0", " a line\n")
+    write(run, "worker-0", " a")
+    write(run, "worker-9", "whole\n")
+    assert next(lines) == ("worker-9", "whole")
+    write(run, "worker-0", " line\n")
     assert next(lines) == ("worker-0", "half a line")
     write(run, "ps-0", "one\ntwo\n")
     assert list(itertools.islice(lines, 2)) == [("ps-0", "one"), ("ps-0", "two")]

@@ -95,6 +95,7 @@ def test_a_chief_that_still_writes_has_a_while_to_go_on_itself(attempt, monkeypa
 
 def test_after_that_while_the_nodes_go_on(attempt, monkeypatch):
     monkeypatch.setattr(takeover, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(takeover, "SILENT_SECONDS", 10**6)
     os.utime(attempt.folder / "state.json")
     attempt.loses()
     assert attempt.copies == COPIED

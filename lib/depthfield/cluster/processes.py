@@ -1,5 +1,7 @@
 """Child processes by pidfd, and the signals that come, both as something to wait for."""
 
+import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -13,6 +15,8 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)  # all
 
 CLOCK_SECONDS = 2  # by which a process seems to have begun at another time: the clock may have been set since
 OF_TERMINAL = (signal.SIGINT, signal.SIGHUP)
+PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
+ORPHANS_SECONDS = 5
 
 
 class Signals:
@@ -73,6 +77,20 @@ def end(children: Sequence[Child], *patience: tuple[int | None, float]) -> None:
         deadline = time.monotonic() + seconds
         for child in children:
             child.wait(deadline - time.monotonic())
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what our children leave behind, so that `end_orphans` finds it."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_orphans() -> None:
+    """Kill all processes below this one, and wait for their end."""
+    left = psutil.Process().children(recursive=True)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, ORPHANS_SECONDS)
 
 
 def living(pid: int, start: float | None = None) -> Callable[[], bool]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from depthfield import lease, tool
 from depthfield.cluster import attempts, endings, gridengine, submission, takeover, ways
 from depthfield.cluster.endings import End, Facts, Then
-from depthfield.cluster.processes import STOPPING, Child, Signals
+from depthfield.cluster.processes import STOPPING, Child, Signals, adopt_orphans, end_orphans
 from depthfield.cluster.settings import Settings
 from depthfield.tool import Failure, say
 
@@ -50,7 +50,9 @@ class Supervisor:
             self._tell(folder)
             status = self._chain(folder)
             found = self._what_happened(folder, status)
-            follows = self._decide(folder, found, status)
+            follows = self._decide(folder, found)  # before the nodes end: one on a host that was lost waits for it
+            if self._rest(folder) and follows not in (Then.EXIT, Then.STAND_DOWN):
+                found, follows = End.STOPPED, Then.EXIT
             if (exit_status := self._follow(folder, found, follows, status)) is not None:
                 return exit_status
 
@@ -78,7 +80,7 @@ class Supervisor:
         return None if self.leave is None else self.leave - (time.monotonic() - self.begun)
 
     def _chain(self, folder: Path) -> int:
-        """Run the chain of an attempt to its end, and see to it that no process of it is left; its status."""
+        """Run the chain of an attempt until watch-nodes, which it becomes, has ended; its status."""
         self.way.plan(folder)
         left = self._left()
         wait = self.way.wait if left is None else max(min(self.way.wait, int(left)), 1)
@@ -89,7 +91,7 @@ class Supervisor:
             "TIMEOUT": "" if left is None else max(int(left), 1),
         } | (cores if self.way.name != endings.MACHINE else {})  # fmt: skip
         environment = {**self.environment, **{name: str(value) for name, value in told.items()}}
-        ended, held = os.pipe()  # `held` goes to all of the chain but the nodes and train-depth
+        self.nodes_end, held = os.pipe()  # `held` goes to all of the chain but the nodes and train-depth
         chain = Child([self.script, *self.arguments], env=environment, pass_fds=[held])
         os.close(held)
         while not chain.wait(LOOK_SECONDS, self.signals):
@@ -97,25 +99,32 @@ class Supervisor:
                 if number in STOPPING:
                     self.asked = number
                 chain.send(signal.SIGUSR1 if number == signal.SIGUSR1 else signal.SIGTERM)
-        took = time.monotonic() - self.begun
-        if not closed(ended, REST_SECONDS):
-            say(f"attempt {folder.name}: its nodes do not end, see {self.run / 'logs'}")
-        self.ended = f"ended with status {chain.status} after {took:.0f} s"
+        self.ended = f"ended with status {chain.status} after {time.monotonic() - self.begun:.0f} s"
         return chain.status
+
+    def _rest(self, folder: Path) -> bool:
+        """Wait until no process of the chain is left; whether a signal that asks for an end came meanwhile."""
+        if not closed(self.nodes_end, REST_SECONDS):
+            say(f"attempt {folder.name}: its nodes do not end, see {self.run / 'logs'}")
+        return self._asked()
+
+    def _asked(self) -> bool:
+        """Whether a signal that asks for an end came."""
+        for number in self.signals.take():
+            self.asked = number if number in STOPPING else self.asked
+        return self.asked is not None
 
     def _what_happened(self, folder: Path, status: int) -> End:
         """How the attempt ended. Lost hosts are no news to who cannot reach the qmaster: he may be the lost one."""
-        for number in self.signals.take():
-            self.asked = number if number in STOPPING else self.asked
         lost = tuple((attempts.text(folder / "lost") or "").split())
-        asked = self.asked is not None or (folder / "stop").exists()
+        asked = self._asked() or (folder / "stop").exists()
         on_grid = self.way.name != endings.MACHINE
         facts = Facts(status, asked, tuple(host for host in lost if host != self.way.host))
         if endings.end(facts) is End.LOST and on_grid:
             facts = facts._replace(reachable=gridengine.reachable())
         return endings.end(facts)
 
-    def _decide(self, folder: Path, found: End, status: int) -> Then:
+    def _decide(self, folder: Path, found: End) -> Then:
         """What follows, once it is ours to decide: a node that lost sight of this host may be on its way to do it."""
         follows = endings.then(found, self.way.name, self._left())
         who = f"{self.way.host}, process {os.getpid()}"
@@ -183,7 +192,11 @@ def train(
     for name in ("nodes", "logs"):
         (settings.run / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     supervisor = Supervisor(settings, script, arguments, environment)
-    status = supervisor.go()
+    adopt_orphans()
+    try:
+        status = supervisor.go()
+    finally:
+        end_orphans()  # of an attempt before: qrsh to a host that was lost
     if supervisor.asked == signal.SIGINT:
         raise KeyboardInterrupt  # all is saved; a shell loop around this ends too
     return status

@@ -23,6 +23,7 @@ from depthfield.cluster.settings import Settings, check_for_grid
 from depthfield.tool import RUN_ME_AGAIN, Failure, cores, say
 
 LIFELINE_SECONDS = 10  # for nodes to end by themselves when their watcher has
+TASK_SECONDS = 40  # the same for tasks of a parallel job: one that must be killed takes the whole job with it
 TERM_SECONDS, KILL_SECONDS = 5, 5
 TRY_AGAIN_SECONDS = 600  # to bring a copy of a job to a qmaster that does not answer
 
@@ -94,6 +95,7 @@ class ParallelEnvironment:
 
     def __init__(self, settings: Settings, job: str, environment: Mapping[str, str] = os.environ):
         self.settings, self.job, self.children, self.gone = settings, job, {}, []
+        self.folder = Path()  # of the attempt whose nodes were started
         self.wait, self.threads = settings.wait or 120, settings.slots_per_node
         self.host = environment.get("HOSTNAME") or socket.gethostname()
         check_for_grid(settings)
@@ -117,6 +119,7 @@ class ParallelEnvironment:
 
     def start(self, nodes: Sequence[Node], attempt: Attempt) -> None:
         """Start these nodes as tasks of the job."""
+        self.folder = attempt.folder
         for node in nodes:
             place = ["--index", node.index, "--host", node.host, "--gpus", gpus(node, nodes)]
             command = attempt.keep_node(self.settings.home, node.role, *place, "--job", self.job)
@@ -131,9 +134,14 @@ class ParallelEnvironment:
                 (attempt.folder / f"{node.role}-{node.index}.failed").touch()
 
     def end(self) -> None:
-        """The same as on one machine: qrsh ends with its task."""
-        patience = (None, LIFELINE_SECONDS), (15, TERM_SECONDS), (9, KILL_SECONDS)
-        processes.end(list(self.children.values()), *patience)
+        """The same as on one machine: qrsh ends with its task.
+
+        Those of lost hosts are left to run-cluster. Their tasks end by themselves, and qrsh when such a host is back;
+        killed while the job goes on, it would kill its task then, and Grid Engine the job.
+        """
+        lost = (attempts.text(self.folder / "lost") or "").split()
+        there = [child for node, child in self.children.items() if node.host not in lost]
+        processes.end(there, (None, TASK_SECONDS), (15, TERM_SECONDS), (9, KILL_SECONDS))
 
     def lose(self, lost: Sequence[str]) -> bool:
         """Do without these hosts from now on; False where too few are left."""
