@@ -103,6 +103,7 @@ def _die(fatal: list[int]) -> None:
     for number in fatal:
         _flush_stdout()
         signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])  # `spread` may have been interrupted while it blocked it
         os.kill(os.getpid(), number)
 
 
