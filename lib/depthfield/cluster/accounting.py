@@ -12,8 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from depthfield.cluster.endings import GOES_ON, HELD
+from depthfield.cluster.gridengine import read_seconds
 from depthfield.cluster.hosts import size
-from depthfield.tool import Failure
+from depthfield.tool import RUN_ME_AGAIN, Failure
 
 RULE = "=" * 62  # parts the records that qacct prints
 TIMES = ("%a %b %d %H:%M:%S %Y", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S", "%m/%d/%Y %H:%M:%S")  # of qacct 8 and 9
@@ -27,7 +29,6 @@ FULL = 0.85  # of the memory allowed: what is killed there is killed for it. qac
 CROWDED = 0.6  # of the memory allowed: what fails by itself above it may have been refused the next allocation
 LATE = 120  # seconds after a time limit within which a kill is put down to it: `notify` delays one by a minute
 
-GOES_ON, RUN_AGAIN, ERROR_STATE = 75, 99, 100  # exit statuses of job scripts
 AT_LIMIT, AFTER_JOB, RESCHEDULED, ASKED_FOR_ERROR = 37, 100, 25, 30  # what `failed` says of jobs that ran
 KILLING = {signal.SIGKILL, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU}  # what Grid Engine ends a job with
 STARVING = {signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS}  # how a program ends without memory
@@ -429,7 +430,7 @@ def _memory(record: Record, asked: dict[str, str], crowd: Crowd) -> str:
 
 def _rescheduled(record: Record) -> str:
     state = "it waits or runs, unless it was deleted: see qstat"
-    if record.exit_status == RUN_AGAIN:  # 8.1.9 writes so of a job that qdel warned, too, which does not run again
+    if record.exit_status == RUN_ME_AGAIN:  # 8.1.9 writes so of a job that qdel warned, too, which does not run again
         return f"asked to be run again (exit status 99) {_after(record)}; {state}"
     return f"taken off {record.host} to be run again, by qmod -rj or because the host was lost; {state}"
 
@@ -450,12 +451,12 @@ def _trouble(record: Record) -> str:
 def _exit(record: Record, asked: dict[str, str], crowd: Crowd | None) -> str:
     """What the exit status of the job's script means."""
     status, after = record.exit_status, _after(record)
-    if status == ERROR_STATE:
+    if status == HELD:
         return (
             f"put itself into the error state (exit status 100) {after}: see its log; "
             f"then run it again with qmod -cj {record.job}, or delete it with qdel {record.job}"
         )
-    if status == RUN_AGAIN:
+    if status == RUN_ME_AGAIN:
         return f"asked to be run again (exit status 99) {after}, and was not: submit it with -r y, or start it again"
     if status == GOES_ON:
         return f"goes on in a copy of this job (exit status 75) {after}: qstat shows it"
@@ -515,14 +516,9 @@ def _signal(record: Record) -> signal.Signals | None:
     return None
 
 
-def _seconds(text: str | None) -> float | None:
+def _seconds(text: str | None) -> int | None:
     """Seconds of a time as qsub takes it, `90` or `1:30:00`; None where it is none, or INFINITY."""
-    total = 0.0
-    for part in (text or "-").split(":"):
-        if part and not part.isdigit():
-            return None
-        total = total * 60 + int(part or 0)
-    return total or None
+    return next(iter(read_seconds(text or "")), None) or None
 
 
 def _bytes(text: str | None) -> int | None:

@@ -1,10 +1,4 @@
 """A furnished room: its walls, what stands in it and where, and its lamps."""
-# NOTE FROM THE LEAD, 16:18 (remove it when read): I took over part of this while you were silent. Keep: __init__.py
-# (render, write: mine, complete; tool.spread runs the processes), scene.furnish's sizes, scene.stand and TRIES (the
-# distribution of views decides whether a network can learn: do not change it), textures.books' fix. A lamp's falloff
-# must be computed from lamp.centre, not from jittered targets: those made a visible 4x4 weave over whole walls.
-# Yours: the speed of photo.py (at most 0.12 s of CPU a 240x320 room, shadows may be sparse), tests/unit/test_rooms.py,
-# a last look at the pictures for weave patterns. Finish and report within 12 minutes.
 
 import math
 from typing import NamedTuple
