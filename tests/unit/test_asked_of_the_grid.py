@@ -1,11 +1,12 @@
 """What is asked of a grid for a job and its nodes: settings, memory by the site's name, slots, queues, GPUs."""
 
+import os
 from pathlib import Path
 
 import pytest
 from clients import recorded
 
-from depthfield.cluster import gridengine, keeper, settings, submission, ways
+from depthfield.cluster import attempts, gridengine, keeper, settings, submission, ways
 from depthfield.cluster.gridengine import Complex
 from depthfield.cluster.plan import Node
 from depthfield.tool import Failure, UsageError
@@ -98,15 +99,40 @@ def test_a_job_asks_for_all_slots_and_its_user_s_words_come_last():
     assert submission.of_job(given(GRID_QUEUES="a.q")) == ["-q", "a.q"]
 
 
-def test_nodes_of_array_jobs_ask_for_their_own_and_avoid_lost_hosts():
+def test_nodes_of_array_jobs_ask_for_their_own():
     assert submission.of_nodes(given()) == []
     one = given(SLOTS_PER_NODE="4", NODE_PE="threads", GRID_QUEUES="a.q")
-    assert submission.of_nodes(one, ["n1", "n2"]) == ["-pe", "threads", "4", "-q", "a.q", "-l", "hostname=!(n1|n2)"]
+    assert submission.of_nodes(one) == ["-pe", "threads", "4", "-q", "a.q"]
 
 
 def test_what_hosts_report_is_not_looked_for_on_an_empty_grid():
     assert submission.verify(["-l", "h_rt=300,gpu=1"]) == ["-w", "e"]
     assert submission.verify(["-l", "h_rt=300,mem_free=8G"]) == ["-w", "w"]
+
+
+def test_nodes_of_array_jobs_avoid_the_hosts_that_any_job_of_this_origin_lost(tmp_path, monkeypatch):
+    submitted = []
+    monkeypatch.setattr(gridengine, "submit", lambda arguments, avoid: submitted.append(avoid) or "9")
+    monkeypatch.setattr(settings, "check_for_grid", lambda one: None)
+    monkeypatch.setattr(ways, "check_for_grid", lambda one: None)
+    run = tmp_path / "first"
+
+    def avoids(job: str) -> list[str]:
+        """What an attempt of this job avoids."""
+        folder = attempts.begin(run, job, attempts.origin(run, job))
+        way = ways.ArrayJobs(given(RUN_DIR=str(tmp_path)), job, {})
+        way.start([Node("ps", 0, "*", 0)], ways.Attempt(run, int(folder.name), "a:1", 1))
+        attempts.avoid(folder, [f"host-{folder.name}"])
+        return submitted[-1]
+
+    assert [avoids("5"), avoids("5")] == [[], ["host-1"]]
+    attempts.tell_job(run, "6", copy_of="5")
+    assert avoids("6") == ["host-1", "host-2"]
+    assert avoids("7") == []  # submitted by a person, who may know that the hosts are back
+    assert avoids("7") == ["host-4"]
+    old = run / "nodes/4/avoid"
+    os.utime(old, (old.stat().st_mtime - attempts.AVOID_SECONDS - 60,) * 2)
+    assert avoids("7") == ["host-5"]
 
 
 @pytest.mark.parametrize(

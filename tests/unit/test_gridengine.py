@@ -334,7 +334,7 @@ class Grid:
         if arguments[0] == "-hold_jid":
             self.hold[arguments[2]] = arguments[1].split(",")
         copied = 'modified hold of job 2\nYour job 7 ("parallel") has been submitted\n'
-        return gridengine.Answer(0, copied if program == "qresub" else "", "")
+        return gridengine.Answer(0, {"qresub": copied, "qsub": "8.1-4:1\n"}.get(program, ""), "")
 
     def qstat(self, id: str) -> str:
         if id in self.hold:
@@ -373,6 +373,15 @@ def test_a_copy_with_nothing_to_avoid_keeps_its_request(fake):
     assert not any(order.startswith("qalter -l") for order in fake.orders)
 
 
+def test_a_job_that_avoids_hosts_is_altered_before_it_is_released(fake):
+    assert gridengine.submit(["-t", "1-4", "true"], ["node1", "node2"]) == "8"
+    assert fake.orders == ["qsub -terse -h -t 1-4 true", f"qalter -l {REQUEST} 8", "qrls 8"]
+    fake.orders.clear()
+    fake.failing["qrls 8"] = Unreachable("nobody")
+    failure(lambda: gridengine.submit(["true"], ["node1"]), Unreachable)
+    assert fake.orders[-2:] == ["qrls 8", "qdel 8"]
+
+
 @pytest.mark.parametrize("error", [Refused("no"), Unreachable("nobody"), KeyboardInterrupt()])
 def test_a_copy_that_cannot_be_released_is_deleted_and_no_longer_waited_for(fake, error):
     fake.failing["qrls 7"] = error
@@ -385,7 +394,7 @@ def test_a_copy_that_cannot_be_released_is_deleted_and_no_longer_waited_for(fake
 def test_a_copy_that_cannot_be_deleted_is_named(fake, capsys):
     fake.failing |= {f"qalter -l {REQUEST} 7": Refused("no"), "qdel 7": Unreachable("nobody")}
     failure(lambda: gridengine.copy("2", ["node1", "node2"]), Refused)
-    assert "job 7 is left behind, a copy that may be on hold; qrls or qdel it: nobody" in capsys.readouterr().err
+    assert "job 7 is left behind, and may be on hold; qrls or qdel it: nobody" in capsys.readouterr().err
 
 
 def test_a_copy_whose_answer_got_lost_is_hinted_at(fake):

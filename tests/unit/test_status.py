@@ -160,7 +160,7 @@ def test_the_accounting_tells_why_a_run_died(run, grid, how):
 def test_the_array_jobs_of_nodes_are_asked_about_too(run, grid):
     (run / "nodes/2/state").write_text("ended: 3 attempts without a new checkpoint, giving up\n")
     (run / "nodes/2/array-jobs").write_text("42\n43\n")
-    cases = f'case $2 in 41) set exit_1;; 42) set qdel_owner;; 43) set mem;; esac; cat {RECORDED}/accounting/$1.txt'
+    cases = f"case $2 in 41) set exit_1;; 42) set qdel_owner;; 43) set mem;; esac; cat {RECORDED}/accounting/$1.txt"
     grid("qacct", cases)
     job, worker = (line for line in status.of(run)["why"] if "deleted with qdel" not in line)
     assert job.startswith("job 41: failed (exit status 1)") and worker.startswith("job 43: killed for memory")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from depthfield.cluster import attempts, gridengine, takeover, ways
+from depthfield.cluster import attempts, gridengine, takeover
 from depthfield.tool import Failure
 
 
@@ -20,7 +20,7 @@ def attempt(tmp_path, monkeypatch):
     monkeypatch.setattr(takeover, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(gridengine, "reachable", lambda: True)
     copies, deleted = [], []
-    monkeypatch.setattr(ways, "copied", lambda run, job, avoid: copies.append((job, avoid)) or "6")
+    monkeypatch.setattr(gridengine, "copy", lambda job, avoid: copies.append((job, avoid)) or "6")
     monkeypatch.setattr(gridengine, "delete", deleted.extend)
     attempt = type("Attempt", (), {"run": run, "folder": folder, "copies": copies, "deleted": deleted})
     attempt.loses = lambda who="ps 0 on b": takeover.after_loss(run, folder, "5", "a.grid", who)
@@ -35,6 +35,15 @@ def test_a_silent_chief_is_followed_by_a_copy_that_avoids_its_host(attempt):
     assert attempt.copies == COPIED and attempt.deleted == ["5"]
     assert attempts.claimed(attempt.folder).startswith("job 6, submitted by ")
     assert attempts.text(attempt.folder / "state") == "ended: its host a.grid does not answer, job 6 goes on"
+
+
+def test_the_copy_avoids_the_hosts_that_attempts_before_lost(attempt):
+    attempts.avoid(attempt.folder, ["w.grid"])
+    second = attempts.begin(attempt.run, "5", "5")
+    (second / "lost").write_text("b.grid\n")  # as a chief that is cut off sees it
+    takeover.after_loss(attempt.run, second, "5", "a.grid", "ps 0 on b")
+    assert attempt.copies == [("5", ["w.grid", "a.grid"])]
+    assert attempts.avoided(attempt.run, attempts.origin(attempt.run, "6")) == ["w.grid", "a.grid"]
 
 
 def test_a_missing_state_is_that_of_a_silent_chief(attempt):
@@ -102,15 +111,16 @@ def test_after_that_while_the_nodes_go_on(attempt, monkeypatch):
 
 
 def test_a_node_that_may_not_submit_leaves_it_to_the_next(attempt, monkeypatch, capsys):
-    submits = ways.copied
+    submits = gridengine.copy
 
     def denied(*_):
         raise Failure('denied: host "b" is no submit host')
 
-    monkeypatch.setattr(ways, "copied", denied)
+    monkeypatch.setattr(gridengine, "copy", denied)
     attempt.loses()
     assert attempts.claimed(attempt.folder) is None and "is no submit host" in capsys.readouterr().err
-    monkeypatch.setattr(ways, "copied", submits)
+    assert attempts.avoided(attempt.run, "5") == []
+    monkeypatch.setattr(gridengine, "copy", submits)
     attempt.loses()
     assert attempt.copies == COPIED
 

@@ -2,12 +2,14 @@
 
 What an attempt's folder holds beside the nodes' announcements: `job` and `origin`, whose attempt it is; `from`, the
 step it begins at; `hosts` and `plan.tsv`; `array-jobs`, those of its nodes; `state`, one line for people; `stop`, a
-request to end; `lost`, hosts that the next attempt does without; and `claim`, made by who decides what follows it.
+request to end; `lost`, hosts that its watcher has lost; `claim`, made by who decides what follows it; and `avoid`,
+hosts that this one does without from then on.
 """
 
 import contextlib
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 from depthfield import files
@@ -16,6 +18,7 @@ from depthfield.tool import Failure
 NO_CHECKPOINT = "none"
 ARRAY_JOBS = "array-jobs"
 ALLOWED = 3  # attempts in a row that bring no new checkpoint
+AVOID_SECONDS = 3600  # a host that was lost: Grid Engine itself takes minutes to notice, and sends jobs there
 
 
 def last(run: Path) -> int:
@@ -92,7 +95,28 @@ def claimed(folder: Path) -> str | None:
 
 def unclaim(folder: Path) -> None:
     """Leave the decision to others, for who claimed it and could not do it."""
-    (folder / "claim").unlink(missing_ok=True)
+    for name in ("avoid", "claim"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def avoid(folder: Path, hosts: Sequence[str]) -> None:
+    """Name the hosts that what follows this attempt does without; for who claimed it."""
+    files.write_text(folder / "avoid", "".join(f"{host}\n" for host in hosts))
+
+
+def avoided(run: Path, origin: str) -> list[str]:
+    """The hosts that attempts of this origin, copies of its job too, named in the last AVOID_SECONDS."""
+    hosts: list[str] = []
+    for number in range(last(run), 0, -1):
+        folder = run / "nodes" / str(number)
+        if text(folder / "origin") != origin:
+            break
+        if (age := files.age(folder / "avoid")) is None:
+            continue
+        if age > AVOID_SECONDS:
+            break
+        hosts = [*(text(folder / "avoid") or "").split(), *hosts]
+    return list(dict.fromkeys(hosts))
 
 
 def write_state(folder: Path, state: str) -> None:

@@ -182,15 +182,27 @@ def reachable() -> bool:
 # ---- orders
 
 
-def submit(arguments: Sequence[str]) -> str:
+def submit(arguments: Sequence[str], avoid: Sequence[str] = ()) -> str:
     """Submit a job by `qsub -terse ARGUMENTS`; returns its id, `123` for an array job `123.1-4:1` too.
+
+    With hosts to `avoid` the job is made on hold, altered to run on none of them beside all that is asked for it, and
+    released. Where that fails it is deleted, or, where that fails too, named.
 
     A job is never submitted twice. The qmaster is first asked a harmless question with all patience, then qsub runs
     once: its errors do not tell an order that was never sent from one whose answer got lost. Raises Refused, or
     Unreachable, which says where the job may exist.
     """
-    output = order("the job may have been submitted all the same, see qstat", "qsub", "-terse", *arguments)
-    return first_id(r"^(\d+)(?:\.\S*)?\s*$", "qsub", output)
+    held = ["-h"] if avoid else []
+    output = order("the job may have been submitted all the same, see qstat", "qsub", "-terse", *held, *arguments)
+    new = first_id(r"^(\d+)(?:\.\S*)?\s*$", "qsub", output)
+    if avoid:
+        try:
+            keep_off(new, avoid)
+            ask("qrls", new)
+        except BaseException:
+            take_back(new, {})
+            raise
+    return new
 
 
 def order(warning: str, program: str, *arguments: str) -> str:
@@ -306,13 +318,13 @@ def hold(id: str, jobs: Iterable[str], patience: float = PATIENCE_SECONDS) -> No
 
 
 def take_back(new: str, held_before: dict[str, list[str]]) -> None:
-    """Delete a copy; what was moved to it waits for the old job again, or the end of the copy would start it."""
+    """Delete a job that was not released; what was moved to it waits for the old job again, or its end would start it."""
     try:
         for id, jobs in held_before.items():
             hold(id, jobs, patience=0)
         delete([new], patience=0)
     except Failure as failure:
-        say(f"job {new} is left behind, a copy that may be on hold; qrls or qdel it: {failure}")
+        say(f"job {new} is left behind, and may be on hold; qrls or qdel it: {failure}")
 
 
 # ---- questions

@@ -22,11 +22,10 @@ def of_job(settings: Settings) -> list[str]:
     return [*parallel, *_queues(settings), *_memory(settings), *settings.request]
 
 
-def of_nodes(settings: Settings, avoid: Sequence[str] = ()) -> list[str]:
-    """qsub's arguments for array jobs of nodes: without their own, and not on the hosts to avoid."""
+def of_nodes(settings: Settings) -> list[str]:
+    """qsub's arguments for array jobs of nodes, without their own."""
     slots = ["-pe", settings.node_pe, str(settings.slots_per_node)] if settings.slots_per_node > 1 else []
-    hosts = ["-l", f"hostname=!({'|'.join(avoid)})"] if avoid else []
-    return [*slots, *_queues(settings), *_memory(settings), *hosts]
+    return [*slots, *_queues(settings), *_memory(settings)]
 
 
 def verify(request: Sequence[str]) -> list[str]:

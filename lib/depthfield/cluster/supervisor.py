@@ -116,13 +116,16 @@ class Supervisor:
 
     def _what_happened(self, folder: Path, status: int) -> End:
         """How the attempt ended. Lost hosts are no news to who cannot reach the qmaster: he may be the lost one."""
-        lost = tuple((attempts.text(folder / "lost") or "").split())
         asked = self._asked() or (folder / "stop").exists()
         on_grid = self.way.name != endings.MACHINE
-        facts = Facts(status, asked, tuple(host for host in lost if host != self.way.host))
+        facts = Facts(status, asked, self._lost(folder))
         if endings.end(facts) is End.LOST and on_grid:
             facts = facts._replace(reachable=gridengine.reachable())
         return endings.end(facts)
+
+    def _lost(self, folder: Path) -> tuple[str, ...]:
+        """The hosts that the watcher of this attempt has lost, beside our own, which is at work."""
+        return tuple(host for host in (attempts.text(folder / "lost") or "").split() if host != self.way.host)
 
     def _decide(self, folder: Path, found: End) -> Then:
         """What follows, once it is ours to decide: a node that lost sight of this host may be on its way to do it."""
@@ -142,6 +145,9 @@ class Supervisor:
         if follows is not Then.STAND_DOWN:  # what is said of the attempt then is for others to say
             attempts.write_state(folder, self.ended)
             say(self.ended)
+        lost = self._lost(folder) if found is End.LOST and follows is not Then.STAND_DOWN else []
+        if lost:
+            attempts.avoid(folder, lost)
         match follows:
             case Then.EXIT:
                 if found is End.STOPPED:
@@ -158,7 +164,6 @@ class Supervisor:
                 say(found.value)
                 return self.way.go_on()
             case Then.WITHOUT:
-                lost = [host for host in (attempts.text(folder / "lost") or "").split() if host != "*"]
                 return None if self.way.lose(lost) else self.way.go_on()
         say(found.value)
         return None

@@ -56,7 +56,8 @@ def after_loss(run: Path, folder: Path, job: str, lost: str, who: str) -> None:
 def _take_over(run: Path, folder: Path, job: str, lost: str) -> None:
     say(f"{lost}, the host of the chief, does not answer: job {job} goes on in a copy")
     try:
-        copy = ways.copied(run, job, [lost])
+        attempts.avoid(folder, [lost])
+        copy = ways.copied(run, job)
     except Failure as failure:  # another node may be on a submit host
         say(failure)
         attempts.unclaim(folder)

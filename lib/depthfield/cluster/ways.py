@@ -94,7 +94,7 @@ class ParallelEnvironment:
     name = endings.PE
 
     def __init__(self, settings: Settings, job: str, environment: Mapping[str, str] = os.environ):
-        self.settings, self.job, self.children, self.gone = settings, job, {}, []
+        self.settings, self.job, self.children = settings, job, {}
         self.folder = Path()  # of the attempt whose nodes were started
         self.wait, self.threads = settings.wait or 120, settings.slots_per_node
         self.host = environment.get("HOSTNAME") or socket.gethostname()
@@ -145,11 +145,8 @@ class ParallelEnvironment:
 
     def lose(self, lost: Sequence[str]) -> bool:
         """Do without these hosts from now on; False where too few are left."""
-        for host in lost:
-            if host != self.host:  # which is at work
-                say(f"going on without {host}")
-                self.gone.append(host)
-                self.lines = [line for line in self.lines if line.split()[:1] != [host]]
+        say(f"going on without {' '.join(lost)}")
+        self.lines = [line for line in self.lines if not {*line.split()[:1]} & {*lost}]
         places = sum(host.slots // self.settings.slots_per_node for host in self._hosts()) - 1
         if places < 2:
             say("too few hosts are left")
@@ -161,7 +158,7 @@ class ParallelEnvironment:
     def go_on(self) -> int:
         """Put a copy of the job in its place: run again by status 99, a parallel job waits for ever for other hosts."""
         try:
-            copy = copied(self.settings.run, self.job, self.gone)
+            copy = copied(self.settings.run, self.job)
         except Failure as failure:
             say(f"{failure}; all is saved: the same command goes on from there")
             return endings.HELD
@@ -175,27 +172,26 @@ class ArrayJobs:
     name = endings.ARRAY
 
     def __init__(self, settings: Settings, job: str, environment: Mapping[str, str] = os.environ):
-        self.settings, self.job, self.submitted, self.gone = settings, job, [], []
+        self.settings, self.job, self.submitted = settings, job, []
         self.ps, self.workers, self.wait = settings.ps or 1, settings.workers or 2, settings.wait or 3600
         self.host = environment.get("HOSTNAME") or socket.gethostname()
         self.threads = settings.slots_per_node
         check_for_grid(settings)
 
     def plan(self, folder: Path) -> None:
-        """Leave the hosts to avoid for start-nodes: the grid chooses the others."""
-        files.write_text(folder / "avoid", "".join(f"{host}\n" for host in self.gone))
+        """Nothing to prepare: the grid chooses the hosts."""
 
     def start(self, nodes: Sequence[Node], attempt: Attempt) -> None:
         """Submit an array job for each role."""
-        avoid = (attempts.text(attempt.folder / "avoid") or "").split()
+        avoid = attempts.avoided(attempt.run, attempts.origin(attempt.run, self.job))
         for role, request in (("ps", self.settings.ps_request), ("worker", self.settings.worker_request)):
             count = sum(node.role == role for node in nodes)
             command = attempt.keep_node(self.settings.home, role, "--job", self.job)
-            asked = [*submission.of_nodes(self.settings, avoid), *request]
+            asked = [*submission.of_nodes(self.settings), *request]
             options = ["-b", "y", "-j", "y", "-r", "n", "-o", "/dev/null", "-t", f"1-{count}"]
             options += ["-N", f"{role}-{self.settings.run.name}", *submission.verify(asked), *asked]
             try:
-                self.submitted.append(gridengine.submit([*options, *command]))
+                self.submitted.append(gridengine.submit([*options, *command], avoid))
             except gridengine.Refused as refused:
                 raise Failure(f"qsub refused the array job of {count} {role}: {refused}") from None
         files.write_text(attempt.folder / attempts.ARRAY_JOBS, "".join(f"{job}\n" for job in self.submitted))
@@ -217,11 +213,8 @@ class ArrayJobs:
         return any(task.id in self.submitted for task in gridengine.tasks(os.environ.get("USER") or None))
 
     def lose(self, lost: Sequence[str]) -> bool:
-        """Do without these hosts from now on."""
-        for host in lost:
-            if host not in self.gone:
-                say(f"going on without {host}")
-                self.gone.append(host)
+        """Do without these hosts from now on: `start` avoids all that attempts were told to avoid."""
+        say(f"going on without {' '.join(lost)}")
         return True
 
     def go_on(self) -> int:
@@ -256,15 +249,16 @@ def gpus(node: Node, nodes: Sequence[Node]) -> str:
     return f"{beside.index(node)}/{len(beside)}"
 
 
-def copied(run: Path, job: str, avoid: Sequence[str]) -> str:
+def copied(run: Path, job: str) -> str:
     """Submit a copy of a job that has ended or is lost, and write it into the run; raises Failure where that fails.
 
-    A qmaster that does not answer is asked again for TRY_AGAIN_SECONDS.
+    It avoids the hosts that were lost, as far as the attempts' folders name them. A qmaster that does not answer is
+    asked again for TRY_AGAIN_SECONDS.
     """
     deadline = time.monotonic() + TRY_AGAIN_SECONDS
     while True:
         try:
-            copy = gridengine.copy(job, avoid)
+            copy = gridengine.copy(job, attempts.avoided(run, attempts.origin(run, job)))
             break
         except gridengine.Unreachable as unreachable:
             if time.monotonic() > deadline:
