@@ -318,7 +318,7 @@ def hold(id: str, jobs: Iterable[str], patience: float = PATIENCE_SECONDS) -> No
 
 
 def take_back(new: str, held_before: dict[str, list[str]]) -> None:
-    """Delete a job that was not released; what was moved to it waits for the old job again, or its end would start it."""
+    """Delete a job that was not released; what was moved to it waits for the old job again, not for its end."""
     try:
         for id, jobs in held_before.items():
             hold(id, jobs, patience=0)
