@@ -113,7 +113,6 @@ def test_what_hosts_report_is_not_looked_for_on_an_empty_grid():
 def test_nodes_of_array_jobs_avoid_the_hosts_that_any_job_of_this_origin_lost(tmp_path, monkeypatch):
     submitted = []
     monkeypatch.setattr(gridengine, "submit", lambda arguments, avoid: submitted.append(avoid) or "9")
-    monkeypatch.setattr(settings, "check_for_grid", lambda one: None)
     monkeypatch.setattr(ways, "check_for_grid", lambda one: None)
     run = tmp_path / "first"
 

@@ -43,7 +43,7 @@ def test_the_copy_avoids_the_hosts_that_attempts_before_lost(attempt):
     (second / "lost").write_text("b.grid\n")  # as a chief that is cut off sees it
     takeover.after_loss(attempt.run, second, "5", "a.grid", "ps 0 on b")
     assert attempt.copies == [("5", ["w.grid", "a.grid"])]
-    assert attempts.avoided(attempt.run, attempts.origin(attempt.run, "6")) == ["w.grid", "a.grid"]
+    assert attempts.avoided(attempt.run, "6") == ["w.grid", "a.grid"]
 
 
 def test_a_missing_state_is_that_of_a_silent_chief(attempt):

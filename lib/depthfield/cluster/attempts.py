@@ -2,14 +2,15 @@
 
 What an attempt's folder holds beside the nodes' announcements: `job` and `origin`, whose attempt it is; `from`, the
 step it begins at; `hosts` and `plan.tsv`; `array-jobs`, those of its nodes; `state`, one line for people; `stop`, a
-request to end; `lost`, hosts that its watcher has lost; `claim`, made by who decides what follows it; and `avoid`,
-hosts that this one does without from then on.
+request to end; `lost`, hosts that its watcher has lost; `claim`, made by who decides what follows it; and `avoid`, the
+hosts that what follows does without.
 """
 
 import contextlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from depthfield import files
@@ -48,13 +49,14 @@ def newest_checkpoint(run: Path) -> str:
 
 def fruitless(run: Path, origin: str) -> int:
     """How many of the last attempts of this origin began where we are now."""
-    now, count = newest_checkpoint(run), 0
-    for number in range(last(run), 0, -1):
-        folder = run / "nodes" / str(number)
-        if (text(folder / "origin"), text(folder / "from")) != (origin, now):
-            break
-        count += 1
-    return count
+    now = newest_checkpoint(run)
+    return sum(1 for _ in takewhile(lambda folder: text(folder / "from") == now, newest_first(run, origin)))
+
+
+def newest_first(run: Path, origin: str) -> Iterator[Path]:
+    """The last attempts in a row that are of this origin."""
+    folders = (run / "nodes" / str(number) for number in range(last(run), 0, -1))
+    return takewhile(lambda folder: text(folder / "origin") == origin, folders)
 
 
 def origin(run: Path, job: str) -> str:
@@ -104,13 +106,10 @@ def avoid(folder: Path, hosts: Sequence[str]) -> None:
     files.write_text(folder / "avoid", "".join(f"{host}\n" for host in hosts))
 
 
-def avoided(run: Path, origin: str) -> list[str]:
-    """The hosts that attempts of this origin, copies of its job too, named in the last AVOID_SECONDS."""
+def avoided(run: Path, job: str) -> list[str]:
+    """The hosts that attempts of this job, and of those it is a copy of, named in the last AVOID_SECONDS."""
     hosts: list[str] = []
-    for number in range(last(run), 0, -1):
-        folder = run / "nodes" / str(number)
-        if text(folder / "origin") != origin:
-            break
+    for folder in newest_first(run, origin(run, job)):
         if (age := files.age(folder / "avoid")) is None:
             continue
         if age > AVOID_SECONDS:

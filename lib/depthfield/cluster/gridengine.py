@@ -196,12 +196,7 @@ def submit(arguments: Sequence[str], avoid: Sequence[str] = ()) -> str:
     output = order("the job may have been submitted all the same, see qstat", "qsub", "-terse", *held, *arguments)
     new = first_id(r"^(\d+)(?:\.\S*)?\s*$", "qsub", output)
     if avoid:
-        try:
-            keep_off(new, avoid)
-            ask("qrls", new)
-        except BaseException:
-            take_back(new, {})
-            raise
+        release(new, avoid)
     return new
 
 
@@ -256,16 +251,25 @@ def copy(id: str, avoid: Sequence[str] = ()) -> str:
         "qresub",
         order(f"a copy of job {id} may exist, on hold: see qstat, and qdel it", "qresub", "-h", "u", id),
     )
+    release(new, avoid, id)
+    return new
+
+
+def release(id: str, avoid: Sequence[str], old: str | None = None) -> None:
+    """Release a job that was made on hold: away from the hosts to `avoid`, and waited for in the place of job `old`.
+
+    Where something fails in between, the job is deleted; see take_back.
+    """
     held_before: dict[str, list[str]] = {}
     try:
         if avoid:
-            keep_off(new, avoid)
-        move_waiting(id, new, held_before)
-        ask("qrls", new)
+            keep_off(id, avoid)
+        if old:
+            move_waiting(old, id, held_before)
+        ask("qrls", id)
     except BaseException:
-        take_back(new, held_before)
+        take_back(id, held_before)
         raise
-    return new
 
 
 def keep_off(id: str, hosts: Sequence[str]) -> None:
@@ -318,7 +322,7 @@ def hold(id: str, jobs: Iterable[str], patience: float = PATIENCE_SECONDS) -> No
 
 
 def take_back(new: str, held_before: dict[str, list[str]]) -> None:
-    """Delete a job that was not released; what was moved to it waits for the old job again, not for its end."""
+    """Delete a job that was not released. What was moved to it waits for the old job again, lest this end start it."""
     try:
         for id, jobs in held_before.items():
             hold(id, jobs, patience=0)

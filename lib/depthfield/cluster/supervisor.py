@@ -145,9 +145,8 @@ class Supervisor:
         if follows is not Then.STAND_DOWN:  # what is said of the attempt then is for others to say
             attempts.write_state(folder, self.ended)
             say(self.ended)
-        lost = self._lost(folder) if found is End.LOST and follows is not Then.STAND_DOWN else []
-        if lost:
-            attempts.avoid(folder, lost)
+            if found is End.LOST:
+                attempts.avoid(folder, self._lost(folder))
         match follows:
             case Then.EXIT:
                 if found is End.STOPPED:
@@ -164,7 +163,7 @@ class Supervisor:
                 say(found.value)
                 return self.way.go_on()
             case Then.WITHOUT:
-                return None if self.way.lose(lost) else self.way.go_on()
+                return None if self.way.lose(self._lost(folder)) else self.way.go_on()
         say(found.value)
         return None
 

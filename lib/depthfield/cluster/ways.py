@@ -100,7 +100,7 @@ class ParallelEnvironment:
         self.host = environment.get("HOSTNAME") or socket.gethostname()
         check_for_grid(settings)
         source = environment["PE_HOSTFILE"]
-        self.lines = Path(source).read_text().splitlines()
+        self.lines = [line for line in Path(source).read_text().splitlines() if line.strip()]
         self.queues = {line.split()[2].partition("@")[0] for line in self.lines if len(line.split()) > 2}
         slots = sum(host.slots for host in self._hosts())
         self.ps, self.workers = shares(slots // settings.slots_per_node - 1, settings.ps, settings.workers)
@@ -146,7 +146,7 @@ class ParallelEnvironment:
     def lose(self, lost: Sequence[str]) -> bool:
         """Do without these hosts from now on; False where too few are left."""
         say(f"going on without {' '.join(lost)}")
-        self.lines = [line for line in self.lines if not {*line.split()[:1]} & {*lost}]
+        self.lines = [line for line in self.lines if line.split()[0] not in lost]
         places = sum(host.slots // self.settings.slots_per_node for host in self._hosts()) - 1
         if places < 2:
             say("too few hosts are left")
@@ -183,7 +183,7 @@ class ArrayJobs:
 
     def start(self, nodes: Sequence[Node], attempt: Attempt) -> None:
         """Submit an array job for each role."""
-        avoid = attempts.avoided(attempt.run, attempts.origin(attempt.run, self.job))
+        avoid = attempts.avoided(attempt.run, self.job)
         for role, request in (("ps", self.settings.ps_request), ("worker", self.settings.worker_request)):
             count = sum(node.role == role for node in nodes)
             command = attempt.keep_node(self.settings.home, role, "--job", self.job)
@@ -258,7 +258,7 @@ def copied(run: Path, job: str) -> str:
     deadline = time.monotonic() + TRY_AGAIN_SECONDS
     while True:
         try:
-            copy = gridengine.copy(job, attempts.avoided(run, attempts.origin(run, job)))
+            copy = gridengine.copy(job, attempts.avoided(run, job))
             break
         except gridengine.Unreachable as unreachable:
             if time.monotonic() > deadline:
