@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from bench.report import Row
 from depthfield.field import fill, random_field, superpixels
+from depthfield.network import losses
 from depthfield.network import model as models
 from depthfield.network.pooling import pool
 from depthfield.records import batches, patches
@@ -62,7 +63,7 @@ def parts() -> list[Row]:
     rows, one = [], photo(480, 640)
     ready = batch(one)
     model = models.build(recipes.load("small"), ALL, 1.0)
-    step = seconds(stepped(model, models.unary_loss, ready))
+    step = seconds(stepped(model, losses.unary, ready))
     features = tf.random.normal([1, 60, 80, model.network.merge.filters])
 
     @tf.function

@@ -132,10 +132,18 @@ def test_dropout_is_drawn_from_the_seed_of_a_batch_and_only_in_training():
     assert (dropout(x, 0.5, seeds[0], 1).numpy() != first).any()
 
 
-def test_only_backbones_that_normalise_their_input_are_taken():
-    for name in ("ResNet50", "None", "vgg16"):
-        with pytest.raises(UsageError, match="ConvNeXtTiny"):
-            encoders.application(name)
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ResNet50", "not 'ResNet50'"), ("None", "not 'None'"), ("vgg16", "not 'vgg16'"),
+        ("EfficientNetV2B0", "EfficientNetV2B0 has layers .* in training .BatchNormalization, Dropout"),
+        ("MobileNetV3Small", "MobileNetV3Small has layers .* in training .BatchNormalization"),
+    ],
+)  # fmt: skip
+def test_backbones_that_would_go_wrong_silently_are_refused_by_name(name, said):
+    with pytest.raises(UsageError, match=said) as refused:
+        encoders.application(name)
+    assert "one of ConvNeXtBase, ConvNeXtLarge, ConvNeXtSmall, ConvNeXtTiny" in str(refused.value)
 
 
 def test_a_recipe_may_use_some_of_the_similarities_only():

@@ -2,10 +2,9 @@
 
 import pytest
 
-from depthfield.network.model import LOSSES, NETWORKS
+from depthfield.network import registry
 from depthfield.tool import Failure, UsageError
 from depthfield.training import recipe as recipes
-from depthfield.training.optimizer import OPTIMIZERS
 
 
 def test_every_recipe_of_the_project_is_complete():
@@ -14,10 +13,10 @@ def test_every_recipe_of_the_project_is_complete():
         assert recipes.load(name).steps > 0
 
 
-def test_the_choices_are_those_there_are():
-    assert set(recipes.CHOICES["loss"]) == set(LOSSES)
-    assert {cls.__name__ for cls in recipes.NETWORKS.values()} == set(NETWORKS)
-    assert set(recipes.CHOICES["optimizer"]) == set(OPTIMIZERS)
+def test_what_a_recipe_may_name_is_there():
+    builders = [network.builder for network in registry.NETWORKS.values()]
+    for entry in (*builders, *registry.LOSSES.values(), *recipes.OPTIMIZERS.values()):
+        assert registry.resolve(entry)
 
 
 def test_one_thing_can_be_changed():

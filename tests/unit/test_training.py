@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from depthfield.network import losses, registry
 from depthfield.network import model as models
 from depthfield.network.pooling import pool
 from depthfield.records import batches, patches
@@ -62,21 +63,21 @@ def test_losses_leave_out_what_was_not_measured():
     batch = next(iter(photos()))
     z = tf.where(batch["measured"], batch["log_depth"], 99.0)
     nothing = tf.zeros(batch["pairs"].shape[:2])
-    assert float(models.unary_loss(z, nothing, 1.0, batch)) == 0
-    assert float(models.answer_loss(z, nothing, 1.0, batch)) == 0
-    assert float(models.answer_loss(z, nothing + 1, 1.0, batch)) > 0
+    assert float(losses.unary(z, nothing, 1.0, batch)) == 0
+    assert float(losses.answer(z, nothing, 1.0, batch)) == 0
+    assert float(losses.answer(z, nothing + 1, 1.0, batch)) > 0
 
 
-@pytest.mark.parametrize("loss", sorted(models.LOSSES))
+@pytest.mark.parametrize("loss", sorted(registry.LOSSES))
 @pytest.mark.parametrize("optimizer", ["adam", "momentum"])
 def test_training_lowers_each_loss(loss, optimizer):
     recipe = recipes.load("dcnf-small", [*SMALL, "steps=40", "weight_decay=0"])
     recipe = dataclasses.replace(recipe, loss=loss, optimizer=optimizer, unary_share=0.0)
     state = new_state(recipe)
     iterator = iter(photos())
-    round = rounds.make(state, recipe, 8)
-    losses = [float(round(iterator)) for _ in range(5)]
-    assert losses[-1] < losses[0] and state.step.numpy() == 40
+    train_round = rounds.make(state, recipe, 8)
+    course = [float(train_round(iterator)) for _ in range(5)]
+    assert course[-1] < course[0] and state.step.numpy() == 40
 
 
 def test_one_round_of_four_steps_is_four_rounds_of_one():
@@ -84,9 +85,9 @@ def test_one_round_of_four_steps_is_four_rounds_of_one():
     for steps in (4, 1):
         state = new_state()
         iterator = iter(photos())
-        round = rounds.make(state, RECIPE, steps)
+        train_round = rounds.make(state, RECIPE, steps)
         for _ in range(4 // steps):
-            round(iterator)
+            train_round(iterator)
         results.append(values(state))
     for name in results[0]:
         np.testing.assert_allclose(results[0][name], results[1][name], rtol=2e-3, atol=1e-5, err_msg=name)

@@ -55,18 +55,31 @@ def vgg16() -> keras.Model:
 def application(name: str) -> keras.Model:
     """A model of keras.applications, without weights, its last maps at STRIDES; normalisation of the input is inside.
 
-    Raises UsageError for a name that is none, or whose model does not normalise its input itself.
+    Raises UsageError for a name that is none, or whose model does not normalise its input itself, or has layers that do
+    something else in training (batch normalisation, stochastic depth): their statistics and their randomness would be
+    each worker's own.
     """
     make = getattr(keras.applications, name, None)
+    usable = ", ".join(other for other in dir(keras.applications) if other.startswith("ConvNeXt"))
     if not callable(make) or "include_preprocessing" not in inspect.signature(make).parameters:
-        known = [one for one in dir(keras.applications) if one.startswith(("ConvNeXt", "EfficientNetV2"))]
-        raise UsageError(f"recipe: network.application is one of {', '.join(known)}, not {name!r}")
+        raise UsageError(f"recipe: network.application is one of {usable}, not {name!r}")
     model = whole(name)
+    if other := sorted({type(layer).__name__ for layer in model.layers if trains_differently(layer)}):
+        raise UsageError(
+            f"recipe: {name} has layers that do something else in training ({', '.join(other)}), which is not "
+            f"supported; network.application is one of {usable}"
+        )
     outputs = [layer.output for layer in model.layers]
     side = 256
     shapes = keras.Model(model.input, outputs).compute_output_shape((1, side, side, 3))
     last = {side // shape[1]: output for shape, output in zip(shapes, outputs, strict=True) if len(shape) == 4}
     return keras.Model(model.input, [last[stride] for stride in STRIDES], name="encoder")
+
+
+def trains_differently(layer: layers.Layer) -> bool:
+    """Whether a layer of keras.applications does something else in training."""
+    stateful = any(not variable.trainable for variable in layer.weights) and not isinstance(layer, layers.Normalization)
+    return stateful or isinstance(layer, layers.Dropout) or type(layer).__name__ == "StochasticDepth"
 
 
 def whole(name: str, weights: str | None = None, top: bool = False) -> keras.Model:

@@ -12,16 +12,15 @@ from depthfield.network.layers import conv, hidden, last
 from depthfield.network.pooling import pool
 
 
-def build(settings, start: float) -> keras.Model:
-    return Fcsp(settings.blocks, settings.dense, start)
-
-
 class Fcsp(keras.Model):
-    def __init__(self, blocks: tuple[int, ...], dense: tuple[int, ...], start: float):
+    """The network of a recipe's Fcsp settings, its first answers near `start` (log metres)."""
+
+    def __init__(self, settings, start: float):
         super().__init__(name="fcsp")
         self.encoder, self.application = encoders.vgg16(), "VGG16"
-        self.blocks = [conv(width, 3, f"block{6 + index}", activation="relu") for index, width in enumerate(blocks)]
-        self.dense = hidden(dense)
+        numbered = enumerate(settings.blocks, start=6)
+        self.blocks = [conv(width, 3, f"block{number}", activation="relu") for number, width in numbered]
+        self.dense = hidden(settings.dense)
         self.last = last(start, logistic=True)
 
     def call(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:

@@ -30,11 +30,6 @@ def parse(text: str) -> Convolution:
     return Convolution(int(found[1]), int(found[2]), int(found[3] or 1), bool(found[4]))
 
 
-def build(settings, start: float) -> keras.Model:
-    """The network of a recipe's Patchwise settings, its first answers near `start` (log metres)."""
-    return Patchwise(settings, start)
-
-
 class Convolutions(layers.Layer):
     """Patches [N, S, S, 3] to their features [N, F]."""
 
@@ -55,6 +50,8 @@ class Convolutions(layers.Layer):
 
 
 class Patchwise(keras.Model):
+    """The network of a recipe's Patchwise settings, its first answers near `start` (log metres)."""
+
     def __init__(self, settings, start: float):
         super().__init__(name="patchwise")
         self.patch, self.dropout = settings.patch, settings.dropout

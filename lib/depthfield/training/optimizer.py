@@ -1,8 +1,9 @@
 """Optimizers as plain functions of tensors, so that many steps run inside one graph on values read once.
 
 Keras' own optimizers cannot: with TensorFlow they change variables only (`stateless_apply` raises), and on parameter
-servers each change of a variable is a message. An optimizer here is a number of slots a parameter, all zeros at first,
-and a function (gradient, slots, rate, step) -> (change of the parameter, slots), step counting from 1.
+servers each change of a variable is a message. An optimizer here is the names of its slots, each as large as the
+parameter and all zeros at first, and a function (gradient, slots, rate, step) -> (change of the parameter, slots), with
+the slots by name and step counting from 1.
 """
 
 import math
@@ -13,29 +14,36 @@ import tensorflow as tf
 
 
 class Optimizer(NamedTuple):
-    slots: int
+    slots: tuple[str, ...]
     update: Callable
 
 
-def adam(gradient: tf.Tensor, slots: list[tf.Tensor], rate: tf.Tensor, step: tf.Tensor):
+def adam(gradient: tf.Tensor, slots: dict[str, tf.Tensor], rate: tf.Tensor, step: tf.Tensor):
     """Adam with its published constants (Kingma and Ba 2015, algorithm 1)."""
-    mean, square = slots
-    mean = mean + (1 - 0.9) * (gradient - mean)
-    square = square + (1 - 0.999) * (gradient * gradient - square)
+    mean = slots["mean"] + (1 - 0.9) * (gradient - slots["mean"])
+    square = slots["square"] + (1 - 0.999) * (gradient * gradient - slots["square"])
     scale = rate * tf.sqrt(1 - 0.999**step) / (1 - 0.9**step)
-    return -scale * mean / (tf.sqrt(square) + 1e-8), [mean, square]
+    return -scale * mean / (tf.sqrt(square) + 1e-8), {"mean": mean, "square": square}
 
 
-def momentum(gradient: tf.Tensor, slots: list[tf.Tensor], rate: tf.Tensor, step: tf.Tensor):
+def momentum(gradient: tf.Tensor, slots: dict[str, tf.Tensor], rate: tf.Tensor, step: tf.Tensor):
     """Gradient descent with momentum 0.9, as in the paper."""
-    velocity = 0.9 * slots[0] - rate * gradient
-    return velocity, [velocity]
+    velocity = 0.9 * slots["velocity"] - rate * gradient
+    return velocity, {"velocity": velocity}
 
 
-OPTIMIZERS = {"adam": Optimizer(2, adam), "momentum": Optimizer(1, momentum)}
+ADAM = Optimizer(("mean", "square"), adam)
+MOMENTUM = Optimizer(("velocity",), momentum)
+
+
+AFTER = 0.01  # of the highest rate, for steps beyond the schedule
 
 
 def learning_rate(recipe, step: tf.Tensor) -> tf.Tensor:
-    """The rate at a step, float32: a linear rise over the first fiftieth of the training, then a half cosine to 0."""
-    share = tf.minimum(tf.cast(step, tf.float32) / recipe.steps, 1.0)
-    return recipe.learning_rate * tf.minimum(share * 50, 0.5 + 0.5 * tf.cos(math.pi * share))
+    """The rate at a step, float32: a linear rise over a fiftieth of the recipe's steps, then a half cosine to 0.
+
+    Steps beyond those, of a run that was extended, have AFTER of the highest rate.
+    """
+    share = tf.cast(step, tf.float32) / recipe.steps
+    scheduled = tf.minimum(share * 50, 0.5 + 0.5 * tf.cos(math.pi * share))
+    return recipe.learning_rate * tf.where(share < 1, scheduled, AFTER)

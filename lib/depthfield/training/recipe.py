@@ -10,65 +10,21 @@ from pathlib import Path
 import tomli_w
 
 from depthfield import files
+from depthfield.network import registry
+from depthfield.network.registry import NETWORKS
 from depthfield.tool import Failure, UsageError
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 
-# Choices of words, checked before TensorFlow is imported; tests hold them to the tables that use them.
-CHOICES = {
-    "loss": ("answer", "absolute", "unary", "likelihood", "published"),
-    "optimizer": ("adam", "momentum"),
-}
-
-
-@dataclass(frozen=True)
-class Plain:
-    """A small network of its own, to be trained from nothing: network.pooled."""
-
-    widths: tuple[int, ...]  # channels of the encoder's maps, each half the size of the one before
-    features: int  # channels of what is pooled over superpixels
-    attention: int  # layers in which superpixels look at each other
-    dropout: float  # in these layers
-    dense: tuple[int, ...]  # widths of the dense layers between the pooled features and z
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """The same behind an encoder of keras.applications."""
-
-    application: str  # its name there, such as ConvNeXtTiny
-    features: int
-    attention: int
-    dropout: float
-    dense: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Fcsp:
-    """DCNF-FCSP: network.fcsp."""
-
-    blocks: tuple[int, ...]  # channels of the convolutions behind VGG16's
-    dense: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Patchwise:
-    """DCNF: network.patchwise."""
-
-    patch: int  # pixels of a side, around each superpixel's centre
-    convolutions: tuple[str, ...]  # such as "64 11x11 /4 pool": channels, kernel, stride, what follows
-    dense: tuple[int, ...]
-    dropout: float  # in the dense layers but for the last two
-
-
-NETWORKS = {"plain": Plain, "backbone": Backbone, "fcsp": Fcsp, "patchwise": Patchwise}
+OPTIMIZERS = {"adam": "training.optimizer:ADAM", "momentum": "training.optimizer:MOMENTUM"}  # see registry.resolve
+CHOICES = {"loss": tuple(registry.LOSSES), "optimizer": tuple(OPTIMIZERS)}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The settings of a training; times in seconds, depths in metres."""
 
-    network: Plain | Backbone | Fcsp | Patchwise  # a table; its `kind` is a key of NETWORKS
+    network: object  # a table; its `kind` is a key of registry.NETWORKS
     similarities: tuple[str, ...]  # those the field uses, out of those the photos were made with
     loss: str
     unary_share: float  # of the steps, at the start, that train z alone by the unary loss
@@ -171,7 +127,8 @@ def make(values: dict, where: str) -> Recipe:
     if not isinstance(network, dict) or network.get("kind") not in NETWORKS:
         raise UsageError(f"{where}: the recipe needs a table [network], its kind one of {', '.join(NETWORKS)}")
     inner = {key: value for key, value in network.items() if key != "kind"}
-    return filled(Recipe, values | {"network": filled(NETWORKS[network["kind"]], inner, where, "network.")}, where)
+    settings = filled(NETWORKS[network["kind"]].settings, inner, where, "network.")
+    return filled(Recipe, values | {"network": settings}, where)
 
 
 def filled(cls: type, values: dict, where: str, prefix: str = ""):
@@ -193,8 +150,7 @@ def filled(cls: type, values: dict, where: str, prefix: str = ""):
 def tables(recipe: Recipe) -> dict:
     """A recipe as TOML's plain values."""
     values = dataclasses.asdict(recipe)
-    kind = next(name for name, cls in NETWORKS.items() if type(recipe.network) is cls)
-    return values | {"network": {"kind": kind} | values["network"]}
+    return values | {"network": {"kind": registry.kind(recipe.network)} | values["network"]}
 
 
 # What may differ between the recipe a run began with and the one it is resumed with: nothing the model is made of.
