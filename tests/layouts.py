@@ -8,19 +8,29 @@ import scipy.io
 from PIL import Image
 
 from depthfield.samples import nyu
+from depthfield.samples.rooms import write_cells
 
 random = np.random.default_rng(4)
 PHOTOS = random.integers(0, 256, (6, 12, 16, 3), np.uint8)  # N×H×W×3; MATLAB's H×W×3×N is reversed in the file
 DEPTHS = random.uniform(0.7, 9.9, (6, 12, 16)).astype(np.float32)
 
 
-def write_nyu(raw: Path, photos=PHOTOS, depths=DEPTHS, train=(5, 1, 2), test=(3, 6), raw_depths=None) -> Path:
-    """NYU's two files in the folder `raw`, without the arrays that are None; train and test are numbers from 1."""
+def write_nyu(
+    raw: Path, photos=PHOTOS, depths=DEPTHS, train=(5, 1, 2), test=(3, 6), raw_depths=None, scenes=None
+) -> Path:
+    """NYU's two files in the folder `raw`, without the arrays that are None; train and test are numbers from 1.
+
+    `scenes` are as many names as there are frames, by default of two frames each; without any there is no such array.
+    """
+    count = 0 if photos is None else len(photos)
+    scenes = [f"kitchen_{index // 2:04d}" for index in range(count)] if scenes is None else scenes
     with h5py.File(raw / nyu.FRAMES, "w", userblock_size=512) as file:
         for name, frames in (("images", photos), ("depths", depths), ("rawDepths", raw_depths)):
             if frames is not None:
                 stored = np.moveaxis(frames, (1, 2), (-1, -2))
                 file.create_dataset(name, data=stored, compression="gzip", chunks=(1, *stored.shape[1:]))
+        if scenes:
+            write_cells(file, "scenes", scenes)
     with (raw / nyu.FRAMES).open("r+b") as file:
         file.write(b"MATLAB 7.3 MAT-file")
     scipy.io.savemat(raw / nyu.DIVISION, {"trainNdxs": np.uint16([train]).T, "testNdxs": np.uint16([test]).T})

@@ -58,7 +58,7 @@ class Predictor:
         scaled = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
         unknown = np.full(scaled.shape[:2], np.nan, np.float32)
         try:
-            patch = patches.make(scaled, unknown, "", self.settings.superpixels, self.settings.similarities)
+            patch = patches.make(scaled, unknown, "", "", self.settings.superpixels, self.settings.similarities)
         except Failure as failure:
             raise Failure(f"{where}: {failure}") from None
         maps = self.patch(patch._asdict())

@@ -74,20 +74,24 @@ def make(sample: Sample, out: Path, way: Way) -> Outcome:
     """Make one patch file OUT/SPLIT/NAME.npz, unless it is there, made this way, and newer than what it is made of."""
     path = out / sample.split / f"{sample.name}.npz"
     try:
-        if not way.force and files.is_current(path, sample.inputs) and made_alike(path, way):
+        if not way.force and files.is_current(path, sample.inputs) and made_alike(path, sample, way):
             return Outcome(path, None)
         image, depth = fitted(*sample.read(), way.width, way.height)
-        patches.write(path, patches.make(image, depth, sample.source, way.superpixels, way.similarities))
+        made = patches.make(image, depth, sample.source, sample.group, way.superpixels, way.similarities)
+        patches.write(path, made)
     except Failure as failure:
         return Outcome(path, str(failure) if sample.source in str(failure) else f"{sample.source}: {failure}")
     return Outcome(path, None)
 
 
-def made_alike(path: Path, way: Way) -> bool:
-    """Whether a patch file is whole and was made in this way."""
+def made_alike(path: Path, sample: Sample, way: Way) -> bool:
+    """Whether a patch file is whole and was made of this photo, in this way."""
     try:
-        made = patches.Settings.from_json(patches.read(path).settings)
+        patch = patches.read(path)
+        made = patches.Settings.from_json(patch.settings)
     except (Failure, ValueError, TypeError):
+        return False
+    if (patch.source, patch.group) != (sample.source, sample.group):
         return False
     small = (way.width is None or made.width <= way.width) and (way.height is None or made.height <= way.height)
     return small and made[:2] == (way.superpixels, way.similarities)

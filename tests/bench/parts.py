@@ -38,7 +38,7 @@ def photo(height: int, width: int, method: str = "700") -> dict[str, np.ndarray]
     blotches = rng.integers(0, 256, (height // 20, width // 20, 3), np.uint8).repeat(20, axis=0).repeat(20, axis=1)
     image = np.clip(blotches + rng.normal(0, 8, blotches.shape), 0, 255).astype(np.uint8)
     depth = np.broadcast_to(np.linspace(1, 6, image.shape[1], dtype=np.float32), image.shape[:2])
-    return patches.make(image, depth, "", method, ALL)._asdict()
+    return patches.make(image, depth, "", "", method, ALL)._asdict()
 
 
 def batch(*photos: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:

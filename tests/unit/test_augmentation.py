@@ -17,7 +17,7 @@ def photo() -> dict[str, tf.Tensor]:
     depth = rng.uniform(1, 5, 48).astype(np.float32)
     depth[[3, 20]] = np.nan
     depth_map = depth[cells].repeat(16, 0).repeat(16, 1)
-    fields = patches.make(image, depth_map, "", "grid:16", ("histogram", "colour"))._asdict()
+    fields = patches.make(image, depth_map, "", "", "grid:16", ("histogram", "colour"))._asdict()
     return batches.prepare({name: tf.constant(fields[name]) for name in batches.FIELDS}) | {
         "depth_map": tf.constant(depth_map)
     }

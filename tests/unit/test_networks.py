@@ -65,7 +65,7 @@ def batch(*sizes: tuple[int, int], method: str = "grid:24") -> dict[str, tf.Tens
     rng, made = np.random.default_rng(0), []
     for size in sizes:
         image = rng.integers(0, 256, (*size, 3), np.uint8)
-        fields = patches.make(image, np.full(size, 2.0, np.float32), "", method, ALL)._asdict()
+        fields = patches.make(image, np.full(size, 2.0, np.float32), "", "", method, ALL)._asdict()
         made.append(batches.prepare({name: tf.constant(fields[name]) for name in batches.FIELDS}))
     dataset = tf.data.Dataset.from_generator(
         lambda: iter(made),

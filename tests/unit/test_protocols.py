@@ -132,7 +132,8 @@ def test_a_pixel_that_counts_wants_a_prediction(name):
 
 
 def sample(name: str, truth) -> Sample:
-    return Sample(name, "test", name, (), lambda: (np.zeros((*np.shape(truth), 3), np.uint8), np.asarray(truth, float)))
+    photo = np.zeros((*np.shape(truth), 3), np.uint8)
+    return Sample(name, "test", name, "", (), lambda: (photo, np.asarray(truth, float)))
 
 
 def bad() -> tuple:

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from depthfield import preparation
 from depthfield.records import augmentation, batches, packing, patches, shards
+from depthfield.samples import Sample
 from depthfield.tool import Failure
 
 NAMES = ("texture", "histogram", "colour")
@@ -16,7 +19,7 @@ def patch(seed: int = 0, far: float = 8.0, size: tuple[int, int] = (64, 96)) -> 
     image = rng.integers(0, 256, (size[0] // 8, size[1] // 8, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     depth = rng.uniform(0.5, far, size).astype(np.float32)
     depth[:16, :16] = np.nan
-    return patches.make(image, depth, f"photo {seed}", "grid:16", NAMES)
+    return patches.make(image, depth, f"photo {seed}", f"scene {seed // 2}", "grid:16", NAMES)
 
 
 def write_patches(folder, count: int) -> list:
@@ -42,7 +45,8 @@ def test_a_patch_file_gives_back_what_was_written(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"depth": np.zeros(3, np.float32)}, "does not fit"),
+        ({"depth": np.zeros(3, np.float32)}, "not labelled 0 to 2"),
+        ({"similarity_names": np.array(["colour"])}, "similarity_names is 1, which does not fit"),
         ({"superpixels": np.zeros((64, 96), np.int32)}, "not labelled"),
         ({"pairs": np.array([[1, 0]], np.int32)}, "out of order"),
         ({"image": np.zeros((64, 96, 3), np.float32)}, "image is float32"),
@@ -71,14 +75,23 @@ def test_truncated_and_foreign_patch_files_are_named(tmp_path):
         patches.read(tmp_path / "none.npz")
 
 
+def test_a_patch_file_of_another_photo_or_group_is_made_anew(tmp_path):
+    photo = np.zeros((64, 96, 3), np.uint8), np.ones((64, 96), np.float32)
+    how = preparation.way("grid:16", "colour", None, None, force=False)
+    first = Sample("a", "train", "a.png", "rgb 1", (), lambda: photo)
+    for sample in (first, first._replace(group="rgb 2"), first._replace(source="b.png")):
+        made = patches.read(preparation.make(sample, tmp_path, how).path)
+        assert (made.source, made.group) == (sample.source, sample.group)
+
+
 @pytest.mark.parametrize("far", [8.0, 81.0])
 def test_an_example_gives_back_the_patch_and_metres_to_a_65535th(tmp_path, far):
     made = patch(far=far)
     shards.write(tmp_path / "x.tfrecord", [shards.encode("name", made)])
     (back,) = shards.read([tmp_path / "x.tfrecord"])
-    for field in ("image", "superpixels", "pairs", "similarities", "centres", "depth"):
+    for field in ("image", "superpixels", "pairs", "similarities", "depth"):
         assert same(getattr(made, field), back[field]), field
-    assert back["name"] == b"name" and back["source"] == b"photo 0"
+    assert back["name"] == b"name" and back["source"] == b"photo 0" and back["group"] == b"scene 0"
     np.testing.assert_allclose(back["depth_map"], made.depth_map, atol=far / 65535)  # NaN stays NaN
 
 
@@ -123,11 +136,15 @@ def test_truncated_foreign_and_newer_shards_are_named(tmp_path, monkeypatch):
     shard.write_bytes(b"not a record at all")
     with pytest.raises(Failure, match=r"x\.tfrecord: truncated or damaged"):
         list(shards.read([shard]))
-    monkeypatch.setattr(shards, "VERSION", 2)
-    shards.write(shard, [shards.encode("name", patch())])
-    monkeypatch.undo()
-    with pytest.raises(Failure, match="another version of to-tfrecord"):
-        list(shards.read([shard]))
+    for version in (shards.VERSION + 1, 1):
+        with monkeypatch.context() as another:
+            another.setattr(shards, "VERSION", version)
+            example = tf.train.Example.FromString(shards.encode("name", patch()))
+            if version == 1:
+                del example.features.feature["group"]
+            shards.write(shard, [example.SerializeToString(deterministic=True)])
+        with pytest.raises(Failure, match="another version of to-tfrecord"):
+            list(shards.read([shard]))
 
 
 def test_batches_pad_and_hold_out_what_they_say(tmp_path):

@@ -41,6 +41,7 @@ def test_nyu_frames_carry_their_official_number_and_split(tmp_path):
     assert [(sample.name, sample.split) for sample in found] == [
         ("00001", "train"), ("00002", "train"), ("00003", "test"), ("00005", "train"), ("00006", "test")
     ]  # fmt: skip
+    assert [sample.group for sample in found] == [f"kitchen_{scene:04d}" for scene in (0, 0, 1, 2, 2)]
     assert found[3].source == "nyu_depth_v2_labeled.mat#5" and found[3].inputs == (str(tmp_path / nyu.FRAMES),)
     for sample in found:
         photo, depth = check(sample, 12, 16)
@@ -119,6 +120,12 @@ def test_an_nyu_file_without_its_arrays_is_refused(tmp_path):
         write_nyu(tmp_path, photos, depths)
         told = failure(lambda: list(nyu.samples(tmp_path)))
         assert told.startswith(f"{tmp_path}/{nyu.FRAMES}: ") and words in told
+    for scenes, words in (
+        ([], "has no `scenes`: is it the labelled part of NYU Depth v2?"),
+        (["a"] * 5, "its `scenes` are not the names of 6 scenes, one a frame"),
+    ):
+        write_nyu(tmp_path, scenes=scenes)
+        assert failure(lambda: list(nyu.samples(tmp_path))) == f"{tmp_path}/{nyu.FRAMES}: {words}"
 
 
 def test_a_damaged_nyu_frame_is_refused_and_the_others_read(tmp_path):
@@ -148,6 +155,7 @@ def test_make3d_pairs_by_the_identifier_and_names_what_has_no_partner(tmp_path, 
     write_make3d1(tmp_path / "depthmaps", [])
     found = list(make3d.samples(tmp_path))
     assert [(sample.split, sample.name) for sample in found] == [("test", "op1-p-1t0"), ("train", names[0])]
+    assert [sample.group for sample in found] == ["op1", "10.21op2"]
     assert found[1].source == f"deep/archive/Train400Img/img-{names[0]}.jpg" and len(found[1].inputs) == 2
     told = capsys.readouterr().err
     assert re.search(r"left out, having no depth map: \S+img-combined1-p-2t0.jpg$", told, re.M)
@@ -348,6 +356,40 @@ def test_train_and_test_folders_give_the_split(tmp_path):
         write_photo(tmp_path / top / f"rgb/{name}.png"), write_depth(tmp_path / top / f"depth/{name}.png")
     assert listed(tmp_path, test_share=1) == [("train", "a"), ("train", "b"), ("test", "a")]
     assert listed(tmp_path / "train", test_share=1) == [("test", "a"), ("test", "b")]
+
+
+@pytest.mark.parametrize(
+    "folders, options, groups",
+    [
+        ({"rgb": ("a", "b", "c")}, {}, {"rgb 1": "a", "rgb 2": "b", "rgb 3": "c"}),
+        (  # frame-10 follows frame-9
+            {"rgb": [f"f-{number}" for number in range(21)]},
+            {},
+            {"rgb 1": "f-0 f-1 f-2", "rgb 2": "f-3 f-4", "rgb 5": "f-9 f-10", "rgb 10": "f-19 f-20"},
+        ),
+        (
+            {"rgb": ["9.5", "10.25", "10.3", *(f"{number}.125" for number in range(11, 28))]},
+            {"pair": "nearest:0.01"},
+            {"rgb 1": "9.5 10.25", "rgb 2": "10.3 11.125", "rgb 10": "26.125 27.125"},
+        ),
+        (  # a tenth and less stays together; the other split counts for itself
+            {"train/a/rgb": "12", "train/b/rgb": [str(number) for number in range(3, 21)], "test/a/rgb": "12"},
+            {"photos": "{place}/rgb/{name}.png", "depths": "{place}/depth/{name}.png"},
+            {"train/a/rgb": "a-1 a-2", "train/b/rgb 1": "b-3 b-4", "train/b/rgb 9": "b-19 b-20",
+             "test/a/rgb 1": "a-1", "test/a/rgb 2": "a-2"},
+        ),
+    ],
+)  # fmt: skip
+def test_photos_of_one_place_are_a_group(tmp_path, folders, options, groups):
+    for place, names in folders.items():
+        for name in names:
+            photo = write_photo(tmp_path / place / f"{name}.png")
+            write_depth(photo.parent.with_name("depth") / photo.name)
+    found = {}
+    for sample in folder.samples(tmp_path, test_share=0, **options):
+        found.setdefault(sample.group, set()).add(sample.name)
+    assert {group: set(names.split()) for group, names in groups.items()}.items() <= found.items()
+    assert sum(map(len, found.values())) == sum(map(len, folders.values()))
 
 
 def test_a_split_without_pairs_stops_before_the_first_sample(tmp_path):

@@ -27,7 +27,7 @@ def photos(count: int = 2) -> tf.data.Dataset:
         image = rng.integers(0, 256, (8, 12, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
         depth = rng.uniform(1, 5, (8, 12)).repeat(8, axis=0).repeat(8, axis=1).astype(np.float32)
         depth[:8, :8] = np.nan
-        fields = patches.make(image, depth, "", "grid:8", NAMES)._asdict()
+        fields = patches.make(image, depth, "", "", "grid:8", NAMES)._asdict()
         made.append(batches.prepare({name: tf.constant(fields[name]) for name in batches.FIELDS}))
     stacked = {name: tf.stack([photo[name] for photo in made]) for name in made[0]}
     return tf.data.Dataset.from_tensors(stacked).repeat()

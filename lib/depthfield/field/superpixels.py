@@ -52,11 +52,6 @@ def pairs(labels: np.ndarray) -> np.ndarray:
     return np.stack(np.divmod(np.unique(p * count + q), count), axis=1).astype(np.int32)
 
 
-def sizes(labels: np.ndarray) -> np.ndarray:
-    """How many pixels each superpixel has, int64 n."""
-    return np.bincount(labels.ravel())
-
-
 def centres(labels: np.ndarray) -> np.ndarray:
     """The mean row and column of each superpixel's pixels, float32 n×2."""
     grid = np.indices(labels.shape)

@@ -34,13 +34,13 @@ class Patch(NamedTuple):
 
     image: np.ndarray  # uint8 H×W×3, RGB
     superpixels: np.ndarray  # int32 H×W, labels 0..n-1
-    centres: np.ndarray  # float32 n×2: row, column
     pairs: np.ndarray  # int32 m×2, p < q, each neighbouring pair once
     similarities: np.ndarray  # float32 m×K
     similarity_names: np.ndarray  # str K
     depth: np.ndarray  # float32 n: mean metres of the superpixel's measured pixels, NaN where there are none
     depth_map: np.ndarray  # float32 H×W metres, NaN where there is no measurement
     source: str  # where the photo came from, for people
+    group: str  # what it is held out for validation with; see samples.Sample
     settings: str  # Settings as JSON
 
 
@@ -48,7 +48,6 @@ class Patch(NamedTuple):
 LAYOUT = {
     "image": (np.uint8, ("H", "W", 3)),
     "superpixels": (np.int32, ("H", "W")),
-    "centres": (np.float32, ("n", 2)),
     "pairs": (np.int32, ("m", 2)),
     "similarities": (np.float32, ("m", "K")),
     "similarity_names": (np.str_, ("K",)),
@@ -57,7 +56,9 @@ LAYOUT = {
 }
 
 
-def make(image: np.ndarray, depth_map: np.ndarray, source: str, method: str, names: tuple[str, ...]) -> Patch:
+def make(
+    image: np.ndarray, depth_map: np.ndarray, source: str, group: str, method: str, names: tuple[str, ...]
+) -> Patch:
     """Divide a photo and measure its superpixels.
 
     image uint8 H×W×3; depth_map float32 H×W metres, NaN where unmeasured; method as superpixels.parse reads it; names
@@ -69,13 +70,13 @@ def make(image: np.ndarray, depth_map: np.ndarray, source: str, method: str, nam
     return Patch(
         image=image,
         superpixels=labels,
-        centres=superpixels.centres(labels),
         pairs=pairs,
         similarities=similarity.similarities(image, labels, pairs, names),
         similarity_names=np.array(names),
         depth=superpixels.mean(labels, depth_map).astype(np.float32),
         depth_map=depth_map.astype(np.float32),
         source=source,
+        group=group,
         settings=Settings(method, tuple(names), width, height).to_json(),
     )
 
@@ -108,7 +109,7 @@ def read(path: Path) -> Patch:
     problem = contradiction(patch)
     if problem:
         raise Failure(f"{path}: {problem}")
-    return patch._replace(source=str(patch.source), settings=str(patch.settings))
+    return patch._replace(**{field: str(getattr(patch, field)) for field in ("source", "group", "settings")})
 
 
 def contradiction(patch: Patch) -> str | None:

@@ -12,19 +12,19 @@ from depthfield import files
 from depthfield.records.patches import Patch
 from depthfield.tool import Failure
 
-VERSION = 1
+VERSION = 2
 DEPTH_STEPS = 65535  # a depth map is stored in 16 bits; 0 is no measurement
 
 FEATURES = {
     "version": tf.io.FixedLenFeature([], tf.int64),
     "name": tf.io.FixedLenFeature([], tf.string),
     "source": tf.io.FixedLenFeature([], tf.string),
+    "group": tf.io.FixedLenFeature([], tf.string, ""),  # version 1 has none, and is to be refused as what it is
     "settings": tf.io.FixedLenFeature([], tf.string),
     "image": tf.io.FixedLenFeature([], tf.string),
     "superpixels": tf.io.FixedLenFeature([], tf.string),
     "depth_map": tf.io.FixedLenFeature([], tf.string),
     "depth_scale": tf.io.FixedLenFeature([], tf.float32),
-    "centres": tf.io.FixedLenSequenceFeature([2], tf.float32, allow_missing=True),
     "pairs": tf.io.FixedLenSequenceFeature([2], tf.int64, allow_missing=True),
     "similarities": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
     "similarity_names": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
@@ -57,12 +57,12 @@ def encode(name: str, patch: Patch) -> bytes:
         "version": integers(np.array(VERSION)),
         "name": bytes_list(name.encode()),
         "source": bytes_list(patch.source.encode()),
+        "group": bytes_list(patch.group.encode()),
         "settings": bytes_list(patch.settings.encode()),
         "image": bytes_list(png(patch.image)),
         "superpixels": bytes_list(png(patch.superpixels.astype(np.uint16))),
         "depth_map": bytes_list(png(units)),
         "depth_scale": floats(scale),
-        "centres": floats(patch.centres),
         "pairs": integers(patch.pairs),
         "similarities": floats(patch.similarities),
         "similarity_names": bytes_list(*(text.encode() for text in patch.similarity_names)),
@@ -74,8 +74,8 @@ def encode(name: str, patch: Patch) -> bytes:
 def decode(serialized: tf.Tensor, fields: Sequence[str]) -> dict[str, tf.Tensor]:
     """The named fields of an Example, decoded, in a graph.
 
-    image uint8 [H, W, 3]; superpixels int32 [H, W]; depth_map float32 [H, W] metres, NaN = none; centres float32
-    [n, 2]; pairs int32 [m, 2]; similarities float32 [m, K]; depth float32 [n] metres, NaN = none; strings as bytes.
+    image uint8 [H, W, 3]; superpixels int32 [H, W]; depth_map float32 [H, W] metres, NaN = none; pairs int32 [m, 2];
+    similarities float32 [m, K]; depth float32 [n] metres, NaN = none; strings as bytes.
     """
     needed = {"version", *fields}
     needed |= {"depth_scale"} if "depth_map" in fields else set()

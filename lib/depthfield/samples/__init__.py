@@ -16,6 +16,7 @@ class Sample(NamedTuple):
     name: str  # a file name without suffix, unique in its split
     split: str  # "train" or "test"
     source: str  # where it came from, for people: "nyu_depth_v2_labeled.mat#17"
+    group: str  # photos of one group show the same place: they are held out for validation together
     inputs: tuple[str, ...]  # the files it is read from
     read: Callable[[], tuple[np.ndarray, np.ndarray]]
     """Gives the photo, uint8 H×W×3 RGB, and its depth, float32 H×W metres along the optical axis, NaN where there is

@@ -1,12 +1,13 @@
 """Any folder of photos with depth maps: 16-bit PNGs of a stated scale, or `.npy` in metres."""
 
 import bisect
+import collections
 import functools
 import hashlib
 import math
 import os
 import re
-from collections.abc import Hashable, Iterator, Set
+from collections.abc import Callable, Hashable, Iterator, Set
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -49,6 +50,9 @@ def samples(
     `test_share` of the photos, chosen by a hash of the name and so the same each time, are for testing: right for
     single photos, but frames of one video are near copies and belong into `train` and `test` by stretches.
 
+    The photos of a folder are a group; those of a folder that has more than a tenth of its split are as many groups as
+    it has tenths, each of frames that follow one another by name (see `_groups`).
+
     Raises tool.UsageError for patterns that make no sense, tool.Failure where no photo has a depth map.
     """
     raw = Path(raw)
@@ -69,6 +73,7 @@ def samples(
             name=name,
             split=split or ("test" if _draw(name) < test_share else "train"),
             source=str(photo.relative_to(raw)),
+            group=photo.parent.relative_to(raw).as_posix(),
             inputs=(str(photo), str(depth)),
             read=functools.partial(_read, photo, depth, scale),
         )
@@ -77,7 +82,32 @@ def samples(
     ]
     if not stated and test_share > 0 and all(sample.split == "train" for sample in found):
         tool.say(f"none of {len(found)} photos fell to testing: raise --test-share, or make folders train and test")
-    yield from found
+    groups = _groups(found, _in_words_and_numbers if tolerance is None else float)
+    for sample in found:
+        yield sample._replace(group=groups[sample.split, sample.name])
+
+
+def _groups(found: list[Sample], order: Callable[[str], object]) -> dict[tuple[str, str], str]:
+    """The group of each photo by split and name: its folder, or `FOLDER N` where that has more than a tenth of a split.
+
+    Such a folder is taken for a video. It is divided in the `order` of names into stretches of equal length within one
+    photo, each of at most a tenth of the split, rounded up.
+    """
+    groups = {}
+    folders = collections.defaultdict(list)
+    for sample in sorted(found, key=lambda sample: order(sample.name)):
+        folders[sample.split, sample.group].append(sample.name)
+    for (split, folder), names in folders.items():
+        stretches = min(math.ceil(10 * len(names) / sum(sample.split == split for sample in found)), len(names))
+        for index, name in enumerate(names):
+            number = f" {index * stretches // len(names) + 1}" if stretches > 1 else ""
+            groups[split, name] = folder + number
+    return groups
+
+
+def _in_words_and_numbers(name: str) -> list:
+    """What a name is ordered by, so that frame-9 comes before frame-10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _read(photo: Path, depth: Path, scale: float | None) -> tuple[np.ndarray, np.ndarray]:

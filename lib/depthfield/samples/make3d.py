@@ -26,7 +26,8 @@ def samples(raw: Path, resampling: Image.Resampling = Image.Resampling.NEAREST) 
 
     A photo and its grid share the identifier in their names: `img-ID.jpg` and `depth_sph_corr-ID.mat` or
     `depth-ID.mat`. What has no partner is named on stderr and left out. Each photo is read at 460×345, its depth
-    brought to that size by `resampling`, nearest neighbour or bilinear. Raises tool.Failure where nothing is found.
+    brought to that size by `resampling`, nearest neighbour or bilinear. Photos whose ID differs in pan and tilt alone,
+    as `-p-015t000` at its end, are a group: they were taken from one place. Raises tool.Failure where nothing is found.
     """
     photos = _files(Path(raw), (".jpg", ".jpeg"))
     grids = _files(Path(raw), (".mat",))
@@ -40,6 +41,7 @@ def samples(raw: Path, resampling: Image.Resampling = Image.Resampling.NEAREST) 
             name=name,
             split=split,
             source=str(photo.relative_to(raw)),
+            group=re.sub(r"-p-\d+t\d+$", "", name),
             inputs=(str(photo), str(grid)),
             read=functools.partial(_read, photo, grid, resampling),
         )

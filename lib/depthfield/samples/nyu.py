@@ -18,6 +18,7 @@ FRAMES, DIVISION = "nyu_depth_v2_labeled.mat", "splits.mat"
 def samples(raw: Path, depth: str = "depths") -> Iterator[Sample]:
     """The frames that `raw/splits.mat` names, in the order of the file, by their official number (`00017`, from 1).
 
+    The frames of a scene are a group.
     `depth` is the array that is read: `depths`, whose holes are filled in, or `rawDepths`, as the camera measured.
     Nothing but the frame asked for is read from the 2.8 GB of `raw/nyu_depth_v2_labeled.mat`. Raises tool.Failure
     where a file is missing or unusable, or where the division does not fit the frames.
@@ -28,11 +29,13 @@ def samples(raw: Path, depth: str = "depths") -> Iterator[Sample]:
             raise tool.Failure(f"{file}: not there; `fetch-dataset` makes or fetches it")
     with _arrays(frames, depth) as (photos, _):
         count = len(photos)
+    scenes = _scenes(frames, count)
     for number, split in sorted(_division(division, count).items()):
         yield Sample(
             name=f"{number:05d}",
             split=split,
             source=f"{frames.name}#{number}",
+            group=scenes[number - 1],
             inputs=(str(frames),),
             read=functools.partial(_read, frames, number, depth),
         )
@@ -54,20 +57,34 @@ def _division(path: Path, count: int) -> dict[int, str]:
     return split_of
 
 
+def _scenes(path: Path, count: int) -> list[str]:
+    """The scene of each of `count` frames; a cell array of strings is references to uint16 characters in HDF5."""
+    with _opened(path, "scenes") as (cells,):
+        if h5py.check_ref_dtype(cells.dtype) is not h5py.Reference or cells.size != count:
+            raise tool.Failure(f"{path}: its `scenes` are not the names of {count} scenes, one a frame")
+        return ["".join(map(chr, cells.file[cell][()].ravel())) for cell in cells[()].ravel()]
+
+
 @contextlib.contextmanager
 def _arrays(path: Path, depth: str, frame: str = "") -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
     """Yield `images`, uint8 N×3×W×H, and the depths, float N×W×H metres: MATLAB's axes come reversed in HDF5."""
+    with _opened(path, "images", depth, frame=frame) as (photos, depths):
+        if depths.ndim != 3 or photos.shape != (len(depths), 3, *depths.shape[1:]):
+            raise tool.Failure(f"{path}: images {photos.shape} and {depth} {depths.shape} do not fit together")
+        if photos.dtype != np.uint8 or depths.dtype.kind != "f":
+            raise tool.Failure(f"{path}: images are {photos.dtype} and {depth} {depths.dtype}, not uint8 and float")
+        yield photos, depths
+
+
+@contextlib.contextmanager
+def _opened(path: Path, *names: str, frame: str = "") -> Iterator[list[h5py.Dataset]]:
+    """Yield the arrays `names` of the file; whatever HDF5 raises becomes a tool.Failure of one line."""
     try:
         with h5py.File(path, locking=False) as file:  # many shared disks know no locks, and nobody writes
-            for name in ("images", depth):
+            for name in names:
                 if not isinstance(file.get(name), h5py.Dataset):
                     raise tool.Failure(f"{path}: has no `{name}`: is it the labelled part of NYU Depth v2?")
-            photos, depths = file["images"], file[depth]
-            if depths.ndim != 3 or photos.shape != (len(depths), 3, *depths.shape[1:]):
-                raise tool.Failure(f"{path}: images {photos.shape} and {depth} {depths.shape} do not fit together")
-            if photos.dtype != np.uint8 or depths.dtype.kind != "f":
-                raise tool.Failure(f"{path}: images are {photos.dtype} and {depth} {depths.dtype}, not uint8 and float")
-            yield photos, depths
+            yield [file[name] for name in names]
     except (OSError, RuntimeError, ValueError) as error:
         raise tool.Failure(f"{path}{frame}: {_reason(path, error)}") from error
 
