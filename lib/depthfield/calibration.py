@@ -28,7 +28,7 @@ def within(counted: np.ndarray, deviations: float) -> float:
     return float(counted[: round(deviations / STEP)].sum() / counted.sum())
 
 
-def figure(counted: np.ndarray) -> Image.Image:
+def figure(counted: np.ndarray, calibrated: bool) -> Image.Image:
     """The share within each number of deviations (up) against a Gaussian's (to the right); ideal is the diagonal."""
     ends = EDGES[1:-1]
     expected = [0.0, *(math.erf(k / math.sqrt(2)) for k in ends)]
@@ -51,5 +51,6 @@ def figure(counted: np.ndarray) -> Image.Image:
         draw.ellipse([right - 5, up - 5, right + 5, up + 5], "#31688e")
         draw.text((right - 9, up), f"within {deviations}: {within(counted, deviations):.0%}", "black", anchor="rm")
     draw.text((SIDE / 2, SIDE - 6), "share of a Gaussian's errors", "black", anchor="mb")
-    draw.text((SIDE / 2, 6), "share of pixels within as many deviations", "black", anchor="mt")
+    title = "share of pixels within as many deviations" + ("" if calibrated else " (not calibrated)")
+    draw.text((SIDE / 2, 6), title, "black", anchor="mt")
     return picture

@@ -10,62 +10,80 @@ from PIL import Image
 
 from depthfield import calibration, files, picture, protocols, scoring
 from depthfield.prediction import Prediction, Predictor
-from depthfield.records import shards
+from depthfield.records import index
 from depthfield.samples import Sample
 from depthfield.tool import Failure, progress, say
+from depthfield.training import survey
+
+FIELDS = ("name", "image", "superpixels", "pairs", "similarities", "depth", "depth_map")
 
 
 def of_run(
-    run: Path, paths: Sequence[Path], limit: int | None, how: str, pictures: Path | None, pictured: int = 0
+    run: Path,
+    paths: Sequence[Path],
+    limit: int | None,
+    how: str,
+    which: str | None,
+    pictures: Path | None,
+    pictured: int = 0,
 ) -> dict[str, dict]:
     """Predict the first `limit` photos of shards and score them over all their measured pixels.
 
-    `how` is one of fill.FILLS. Returns scoring.summary's of "field" (the run), with the shares of pixels within one and
-    two standard deviations, and of "mean depth" (the baseline). Where `pictures` is a folder, the panels of the first
+    `how` is one of fill.FILLS, `which` as of Predictor. Returns scoring.summary's of "field" (the run), with the shares
+    of pixels within one and two standard deviations, and of "mean depth" (the baseline). Raises Failure for photos that
+    were made with other settings than the run's. Where `pictures` is a folder, the panels of the first
     `pictured` photos are written there, and the figure of calibration.
     """
-    predictor = Predictor(run, how)
+    predictor = Predictor(run, how, which)
+    predictor.say_calibrated()
     field, baseline, counted = [], [], 0
-    examples = itertools.islice(shards.read(paths), limit)
-    for example in progress(examples, None, "photos"):
+    examples = itertools.islice(index.read(paths, FIELDS), limit)
+    for photo, example in progress(examples, None, "photos"):
+        if not predictor.survey.fits(photo.settings):
+            raise Failure(survey.mismatch(photo, predictor.survey, run))
         predicted, truth = predictor.patch(example), example["depth_map"]
         field.append(scoring.tally(predicted.depth, truth))
         counted += calibration.counts(predicted.depth, predicted.sigma / predicted.depth, truth)
         baseline.append(scoring.tally(np.full_like(truth, predictor.survey.mean_depth), truth))
         if pictures is not None and len(field) <= pictured:
             path = pictures / f"{Path(example['name'].decode()).name}.png"
-            write_panel(path, example["image"], truth, predicted)
+            write_panel(path, example["image"], truth, predicted, predictor.calibrated)
             say(path)
     if not any(one.pixels for one in field):
         raise Failure("the shards hold no photo with a measured depth")
     if pictures is not None:
         with files.whole(pictures / "calibration.png") as temporary:
-            calibration.figure(counted).save(temporary)
+            calibration.figure(counted, predictor.calibrated).save(temporary)
     within = {f"within {number} σ": calibration.within(counted, number) for number in (1, 2)}
+    within["calibrated"] = predictor.calibrated
     return {"field": scoring.summary(field) | within, "mean depth": scoring.summary(baseline)}
 
 
-def by_protocol(name: str, run: Path, raw: Path, limit: int | None, how: str) -> tuple[dict[str, dict], int]:
+def by_protocol(
+    name: str, run: Path, raw: Path, limit: int | None, how: str, which: str | None
+) -> tuple[dict[str, dict], int]:
     """protocols.score of "field" (the run) and "mean depth" on the test photos of the dataset folder `raw`.
 
-    `how` is one of fill.FILLS. "field" has its steps, its number of training photos and the weights it began with too.
+    `how` is one of fill.FILLS, `which` as of Predictor. "field" has its steps, its number of training photos and the
+    weights it began with too.
     """
-    predictor, photos = Predictor(run, how), protocols.samples(name, raw, limit)
+    predictor, photos = Predictor(run, how, which), protocols.samples(name, raw, limit)
 
     def predict(sample: Sample, photo: np.ndarray) -> dict[str, np.ndarray]:
-        field = predictor.photo(photo, sample.source).depth
+        # as it is: where a protocol clamps, it does so itself
+        field = predictor.photo(photo, sample.source, clamp=False).depth
         return {"field": field, "mean depth": np.full_like(field, predictor.survey.mean_depth)}
 
     summaries, refused = protocols.score(name, raw, photos, predict)
     init = run / "init.json"  # see training.transfer
     trained = {
-        "steps": int(predictor.checkpoint.stem),
+        "steps": predictor.checkpoint.step,
         "training photos": predictor.survey.photos,
         "weights from": json.loads(init.read_text())["from"] if init.exists() else None,
     }
     return summaries | {"field": summaries["field"] | trained}, refused
 
 
-def write_panel(path: Path, photo: np.ndarray, truth: np.ndarray, predicted: Prediction) -> None:
+def write_panel(path: Path, photo: np.ndarray, truth: np.ndarray, predicted: Prediction, calibrated: bool) -> None:
     with files.whole(path) as temporary:
-        Image.fromarray(picture.panel(photo, truth, predicted.depth, predicted.sigma)).save(temporary)
+        Image.fromarray(picture.panel(photo, truth, predicted.depth, predicted.sigma, calibrated)).save(temporary)

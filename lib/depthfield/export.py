@@ -3,6 +3,7 @@
 Superpixels, similarities, network, field and fill are all inside, as TensorFlow's operations.
 """
 
+import math
 from pathlib import Path
 
 import tensorflow as tf
@@ -11,6 +12,7 @@ from depthfield import files
 from depthfield.field.in_graph import fill, similarity, superpixels
 from depthfield.prediction import Predictor
 from depthfield.tool import Failure
+from depthfield.training import provenance
 
 PHOTO = tf.TensorSpec([None, None, 3], tf.uint8, name="photo")
 SUPERPIXELS = tf.TensorSpec([None, None], tf.int32, name="superpixels")
@@ -23,14 +25,15 @@ class Portable(tf.Module):
     def __init__(self, predictor: Predictor):
         super().__init__(name="depthfield")
         self.parameters = [variable.value for variable in predictor.model.variables]  # saved by being an attribute
+        self.calibrated = tf.Variable(predictor.calibrated, trainable=False)  # for whoever loads the model
         self.predictor = predictor
 
     @tf.function(input_signature=[PHOTO], autograph=False)
     def photo(self, photo: tf.Tensor) -> dict[str, tf.Tensor]:
         """Predict a photo, uint8 H×W×3, of any size; it is brought to as many pixels as the training photos had."""
-        settings = self.predictor.settings
-        scaled = shrunk(photo, settings.width * settings.height)
-        maps = self.maps(scaled, superpixels.segment(scaled, settings.superpixels))
+        photos = self.predictor.survey
+        scaled = shrunk(photo, math.prod(photos.largest))
+        maps = self.maps(scaled, superpixels.segment(scaled, photos.superpixels))
         return {name: tf.image.resize(one[..., None], tf.shape(photo)[:2])[..., 0] for name, one in maps.items()}
 
     @tf.function(input_signature=[PHOTO, SUPERPIXELS], autograph=False)
@@ -49,7 +52,7 @@ class Portable(tf.Module):
 
     def maps(self, photo: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         pairs, recipe = superpixels.pairs(labels), self.predictor.recipe
-        names = self.predictor.settings.similarities
+        names = self.predictor.survey.similarities
         one = {"image": photo, "superpixels": labels, "pairs": pairs}
         one["similarities"] = similarity.similarities(photo, labels, pairs, names, recipe.similarities)
         one["present"] = tf.ones([superpixels.number(labels)], tf.bool)
@@ -67,18 +70,21 @@ def shrunk(photo: tf.Tensor, pixels: int) -> tf.Tensor:
     return tf.saturate_cast(tf.round(tf.image.resize(photo, size, "lanczos3", antialias=True)), tf.uint8)
 
 
-def export(run: Path, out: Path) -> None:
-    """Write the SavedModel of the newest checkpoint of `run` to the folder `out`, in place of an older one.
+def export(run: Path, out: Path, which: str | None) -> None:
+    """Write the SavedModel of a checkpoint of `run` (see Predictor) to the folder `out`, in place of an older one.
 
     Its signatures are serving_default(photo) and divided(photo, superpixels), as of Portable. Raises Failure where
     `out` is something else or cannot be written, or the run has no checkpoint.
     """
     if out.exists() and not (out / "saved_model.pb").is_file():
         raise Failure(f"{out} is there and no SavedModel; name another --out")
-    portable = Portable(Predictor(run))
+    predictor = Predictor(run, which=which)
+    predictor.say_calibrated()
+    portable = Portable(predictor)
     with files.whole_folder(out) as temporary:
         signatures = {"serving_default": portable.photo, "divided": portable.divided}
         try:
             tf.saved_model.save(portable, str(temporary), signatures)
         except tf.errors.OpError as error:  # a full disk, say
             raise Failure(f"{out}: {error.message}") from None
+    provenance.record(run, checkpoint=str(predictor.checkpoint.path), step=predictor.checkpoint.step)

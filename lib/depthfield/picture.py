@@ -1,6 +1,7 @@
 """Depth and uncertainty as coloured pictures, for people."""
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 # Near is light, far is dark; seven anchors of viridis, which is even to the eye and safe for the colour-blind
 # (van der Walt and Smith 2015, CC0).
@@ -26,13 +27,19 @@ def span(*maps: np.ndarray) -> tuple[float, float]:
     return tuple(np.percentile(values, (2, 98))) if len(values) else (0.0, 1.0)
 
 
-def panel(photo: np.ndarray, truth: np.ndarray, depth: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+def panel(
+    photo: np.ndarray, truth: np.ndarray, depth: np.ndarray, sigma: np.ndarray, calibrated: bool
+) -> np.ndarray:
     """photo | truth | prediction | uncertainty side by side, uint8 H×(4W + gaps)×3.
 
     photo uint8 H×W×3; the others float H×W metres, NaN where there is none. Truth and prediction share their colours;
-    the uncertainty is relative, sigma / depth, from yellow at 0 to violet at 0.5.
+    the uncertainty is relative, sigma / depth, from yellow at 0 to violet at 0.5, and marked where it is not
+    `calibrated`.
     """
     low, high = span(truth, depth)
     gap = np.full((photo.shape[0], 4, 3), 255, np.uint8)
     parts = [photo, gap, coloured(truth, low, high), gap, coloured(depth, low, high), gap]
-    return np.concatenate([*parts, coloured(sigma / depth, 0, 0.5)], axis=1)
+    uncertainty = Image.fromarray(coloured(sigma / depth, 0, 0.5))
+    if not calibrated:
+        ImageDraw.Draw(uncertainty).text((4, 4), "not calibrated", "white", stroke_width=1, stroke_fill="black")
+    return np.concatenate([*parts, np.asarray(uncertainty)], axis=1)

@@ -1,5 +1,6 @@
 """A run and a photo of any size to a depth map with its uncertainty."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +14,12 @@ from depthfield.field import fill
 from depthfield.network import model as models
 from depthfield.records import batches, patches
 from depthfield.samples import images
-from depthfield.tool import Failure
+from depthfield.tool import Failure, say
 from depthfield.training import checkpoints, survey
 from depthfield.training import recipe as recipes
 from depthfield.training.rounds import model_variables
+
+NOT_CALIBRATED = "the uncertainty is not calibrated"
 
 
 class Prediction(NamedTuple):
@@ -28,51 +31,64 @@ class Prediction(NamedTuple):
 
 
 class Predictor:
-    """The newest good checkpoint of a run. Raises Failure where the run has none, or one of another recipe."""
+    """A checkpoint of a run: `best`, `newest`, or where None the best if there is one; it is told which.
 
-    def __init__(self, run: Path, how: str = "smooth"):
+    Raises Failure where the run has none, or one of another recipe or of photos made with other settings.
+    """
+
+    def __init__(self, run: Path, how: str = "smooth", which: str | None = None):
         self.fill = fill.FILLS[how]
-        self.survey = survey.read(run / "survey.json")
-        self.settings = patches.Settings.from_json(self.survey.settings)
+        self.run, self.survey = run, survey.read(run)
         self.recipe = recipes.load(str(run / "recipe.toml"))
-        newest = checkpoints.newest(run / "checkpoints")
-        if newest is None:
-            raise Failure(f"{run}: no checkpoint yet; train it with train-depth --run {run}")
-        self.checkpoint, values = newest
-        self.model = models.build(self.recipe, self.settings.similarities, self.survey.mean_log_depth)
+        self.checkpoint = checkpoints.chosen(run, which)
+        self.model = models.build(self.recipe, self.survey.similarities, self.survey.mean_log_depth)
         variables = model_variables(self.model)
-        own = {name: values[name] for name in values.keys() & variables.keys()}
-        checkpoints.fit(self.checkpoint, own, {name: tuple(value.shape) for name, value in variables.items()})
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        checkpoints.fit(self.checkpoint, shapes, self.survey.made_with())
         for name, variable in variables.items():
-            variable.assign(own[name])
+            variable.assign(self.checkpoint.values[name])
         self.marginals = tf.function(self.model.marginals, reduce_retracing=True)
+        say(f"predicting with {self.checkpoint.told()}")
 
-    def photo(self, image: np.ndarray, where: object) -> Prediction:
+    @property
+    def calibrated(self) -> bool:
+        """Whether τ and scale were set on held-out photos; else they are 1, and deviations are of no use as such."""
+        return float(self.model.scale) != 1
+
+    def say_calibrated(self) -> None:
+        """Say so where the uncertainty is not calibrated."""
+        if not self.calibrated:
+            say(f"{self.run}: {NOT_CALIBRATED}: no photo was held out, or none measured so far")
+
+    def photo(self, image: np.ndarray, where: object, clamp: bool = True) -> Prediction:
         """Predict a photo, uint8 H×W×3, of any size; it is brought to as many pixels as the training photos had.
 
-        Raises Failure, beginning with `where`, where it is too small for one superpixel.
+        With `clamp`, depths are brought into the recipe's range. Raises Failure, beginning with `where`, where the
+        photo is too small for one superpixel.
         """
         height, width = image.shape[:2]
-        shrink = min(1.0, np.sqrt(self.settings.width * self.settings.height / (width * height)))
+        shrink = min(1.0, np.sqrt(math.prod(self.survey.largest) / (width * height)))
         size = max(1, round(width * shrink)), max(1, round(height * shrink))
         scaled = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
         unknown = np.full(scaled.shape[:2], np.nan, np.float32)
         try:
-            patch = patches.make(scaled, unknown, "", "", self.settings.superpixels, self.settings.similarities)
+            patch = patches.make(scaled, unknown, "", "", *self.survey[5:7])
         except Failure as failure:
             raise Failure(f"{where}: {failure}") from None
-        maps = self.patch(patch._asdict())
+        maps = self.patch(patch._asdict(), clamp)
         return Prediction(*(enlarged(one, width, height) for one in maps))
 
-    def patch(self, fields: dict[str, np.ndarray]) -> Prediction:
-        """Predict a photo that is divided already: the fields of a patch file or of an example."""
+    def patch(self, fields: dict[str, np.ndarray], clamp: bool = True) -> Prediction:
+        """Predict a photo that is divided already: the fields of a patch file or of an example; `clamp` as above."""
         photo = batches.prepare({name: tf.convert_to_tensor(fields[name]) for name in batches.FIELDS})
         y, deviation = self.marginals({name: value[None] for name, value in photo.items()})
         both = np.stack([y[0], deviation[0]], axis=1)
         log_depth, deviation = np.moveaxis(
             self.fill(both, fields["image"], fields["superpixels"], fields["pairs"]), 2, 0
         )
-        depth = np.clip(np.exp(log_depth), self.recipe.nearest, self.recipe.farthest)
+        depth = np.exp(log_depth)
+        if clamp:
+            depth = np.clip(depth, self.recipe.nearest, self.recipe.farthest)
         return Prediction(depth, depth * deviation)
 
 

@@ -70,7 +70,8 @@ def table(summaries: dict[str, dict]) -> str:
     for name, one in summaries.items():
         if "within 1 σ" in one:
             shares = (f"{one[f'within {number} σ']:.1%} within {number} σ" for number in (1, 2))
-            rows.append(f"{name}, errors: {', '.join(shares)} (a Gaussian's: 68.3%, 95.4%)")
+            mark = "" if one["calibrated"] else ", not calibrated"
+            rows.append(f"{name}, errors: {', '.join(shares)} (a Gaussian's: 68.3%, 95.4%){mark}")
     return "\n".join(rows)
 
 

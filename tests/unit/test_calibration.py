@@ -31,7 +31,7 @@ def test_the_figure_shows_a_curve_below_the_diagonal_for_errors_beyond_what_is_s
     for claimed in (0.1, 0.4):
         predicted = np.exp(rng.normal(0, 0.2, (200, 200)))
         counted = calibration.counts(predicted, np.full((200, 200), claimed), np.ones((200, 200)))
-        pixels = np.asarray(calibration.figure(counted))
+        pixels = np.asarray(calibration.figure(counted, calibrated=True))
         curve = np.argwhere((pixels == (0x31, 0x68, 0x8E)).all(axis=-1))
         middle = curve[np.abs(curve[:, 1] - calibration.SIDE // 2) < 3][:, 0]
         figures[claimed] = middle.mean()  # rows grow downwards

@@ -10,7 +10,7 @@ import tensorflow as tf
 from depthfield.network import encoders, patchwise
 from depthfield.network import model as models
 from depthfield.network.layers import dropout, last
-from depthfield.records import batches, patches
+from depthfield.records import batches, index, patches, shards
 from depthfield.tool import Failure, UsageError
 from depthfield.training import recipe as recipes
 
@@ -60,34 +60,34 @@ def test_the_layers_of_the_published_networks_have_their_sizes(name):
     assert sizes == LAYERS[name]
 
 
-def batch(*sizes: tuple[int, int], method: str = "grid:24") -> dict[str, tf.Tensor]:
-    """Noise photos of these sizes, padded."""
-    rng, made = np.random.default_rng(0), []
-    for size in sizes:
-        image = rng.integers(0, 256, (*size, 3), np.uint8)
-        fields = patches.make(image, np.full(size, 2.0, np.float32), "", "", method, ALL)._asdict()
-        made.append(batches.prepare({name: tf.constant(fields[name]) for name in batches.FIELDS}))
-    dataset = tf.data.Dataset.from_generator(
-        lambda: iter(made),
-        output_signature={name: tf.TensorSpec([None] * value.ndim, value.dtype) for name, value in made[0].items()}
-        | {"image": tf.TensorSpec([None, None, 3], tf.uint8), "similarities": tf.TensorSpec([None, 3])}
-        | {"pairs": tf.TensorSpec([None, 2], tf.int32)},
-    )
-    return next(iter(batches.padded(dataset, len(sizes))))
+def photo(size: tuple[int, int], seed: int = 0) -> dict[str, np.ndarray]:
+    """The fields of a noise photo's patch."""
+    image = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    return patches.make(image, np.full(size, 2.0, np.float32), "", "", "grid:24", ALL)
 
 
-@pytest.mark.parametrize("name", ["small", "seed", "fcsp", "modern"])
-def test_z_of_a_photo_does_not_depend_on_the_padding_of_its_batch(name):
-    """But for the networks with a photo-wide view, to which padding below and to the right is black ground."""
-    changes = {"small": ["network.attention=1"], "seed": ["network.patch=64"]}.get(name, [])
-    network = build(name, *changes).network
-    alone, padded = batch((96, 96)), batch((96, 96), (96, 96))
-    z, both = network(alone).numpy(), network(padded).numpy()
-    assert z.shape == (1, 16) and both.shape == (2, 16) and np.isfinite(both).all()
-    np.testing.assert_allclose(both[0], z[0], rtol=1e-3, atol=1e-4)
-    if name == "seed":  # which sees no further than its patches
-        both = network(batch((96, 96), (120, 144))).numpy()
-        np.testing.assert_allclose(both[0, :16], z[0], rtol=1e-3, atol=1e-4)
+def batch(size: tuple[int, int]) -> dict[str, tf.Tensor]:
+    fields = photo(size)._asdict()
+    one = batches.prepare({name: tf.constant(fields[name]) for name in batches.FIELDS})
+    return {name: value[None] for name, value in one.items()}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_z_of_a_photo_does_not_depend_on_its_company(name, tmp_path):
+    """Alone, beside one like it, and beside larger ones: z is the same."""
+    sizes = [(96, 96), (120, 144), (96, 96), (144, 96)]
+    shard = tmp_path / "x.tfrecord"
+    shards.write(shard, [shards.encode(str(seed), photo(size, seed)) for seed, size in enumerate(sizes)])
+    photos = [found for found, _ in index.read([shard])]
+    network, z = build(name).network, {}
+    for drawn in batches.once(photos, 4):
+        for image, answers in zip(drawn["image"].numpy(), network(drawn).numpy(), strict=True):
+            z[image.tobytes()] = answers
+    for seed, size in enumerate(sizes):
+        fields = photo(size, seed)._asdict()
+        one = batches.prepare({field: tf.constant(fields[field]) for field in batches.FIELDS})
+        alone = network({field: value[None] for field, value in one.items()}).numpy()[0]
+        np.testing.assert_allclose(z[fields["image"].tobytes()][: len(alone)], alone, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["small", "seed", "fcsp"])

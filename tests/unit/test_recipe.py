@@ -55,11 +55,10 @@ def test_unknown_and_broken_recipes_are_named(tmp_path):
         recipes.load(str(broken))
 
 
-def test_a_run_keeps_its_recipe_but_may_train_longer(tmp_path):
-    frozen = tmp_path / "recipe.toml"
-    recipes.freeze(recipes.load("small"), frozen)
-    assert recipes.load(str(frozen)) == recipes.load("small")
-    recipes.freeze(recipes.load("small", ["steps=9"]), frozen)
-    assert recipes.load(str(frozen)).steps == 9
+def test_a_run_keeps_its_recipe_and_the_steps_its_schedules_go_by(tmp_path):
+    path = tmp_path / "recipe.toml"
+    assert recipes.freeze(recipes.load("small"), path) == recipes.load("small") == recipes.load(str(path))
+    frozen = recipes.freeze(recipes.load("small", ["steps=9", "checkpoint_seconds=5"]), path)
+    assert (frozen.steps, frozen.checkpoint_seconds) == (40000, 5) and recipes.load(str(path)) == frozen
     with pytest.raises(Failure, match="another recipe .batch_size = 2, now 3"):
-        recipes.freeze(recipes.load("small", ["steps=9", "batch_size=3"]), frozen)
+        recipes.freeze(recipes.load("small", ["steps=9", "batch_size=3"]), path)

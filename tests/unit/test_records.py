@@ -5,13 +5,12 @@ import pytest
 import tensorflow as tf
 
 from depthfield import preparation
-from depthfield.records import augmentation, batches, packing, patches, shards
+from depthfield.records import augmentation, batches, index, packing, patches, shards
 from depthfield.samples import Sample
 from depthfield.tool import Failure
 
 NAMES = ("texture", "histogram", "colour")
-
-MIRRORED = augmentation.Augmentation(mirror=True)
+AS_THEY_ARE = augmentation.Augmentation()
 
 
 def patch(seed: int = 0, far: float = 8.0, size: tuple[int, int] = (64, 96)) -> patches.Patch:
@@ -23,9 +22,9 @@ def patch(seed: int = 0, far: float = 8.0, size: tuple[int, int] = (64, 96)) -> 
 
 
 def write_patches(folder, count: int) -> list:
-    paths = [folder / f"{index:03d}.npz" for index in range(count)]
-    for index, path in enumerate(paths):
-        patches.write(path, patch(index))
+    paths = [folder / f"{seed:03d}.npz" for seed in range(count)]
+    for seed, path in enumerate(paths):
+        patches.write(path, patch(seed))
     return paths
 
 
@@ -147,21 +146,93 @@ def test_truncated_foreign_and_newer_shards_are_named(tmp_path, monkeypatch):
             list(shards.read([shard]))
 
 
-def test_batches_pad_and_hold_out_what_they_say(tmp_path):
-    made = [patch(0), patch(1, size=(48, 64)), patch(2)]
-    shard = tmp_path / "x.tfrecord"
-    shards.write(shard, [shards.encode(str(index), one) for index, one in enumerate(made)])
-    (batch,) = batches.padded(batches.photos([shard], None), 3)
-    assert batch["superpixels"].shape == (3, 64, 96) and (batch["superpixels"][1, 48:].numpy() == -1).all()
-    assert batch["present"].numpy().sum(axis=1).tolist() == [24, 12, 24]
-    assert not batch["measured"][0, 0] and batch["log_depth"][0, 0] == 0
-    np.testing.assert_allclose(np.exp(batch["log_depth"][0, 1:24]), made[0].depth[1:], rtol=1e-5)
+def write_shards(folder, sizes) -> list[index.Photo]:
+    """Two shards of photos of these sizes."""
+    made = [shards.encode(str(number), patch(number, size=size)) for number, size in enumerate(sizes)]
+    paths = [folder / f"train-{part:05d}-of-00002.tfrecord" for part in (0, 1)]
+    for part, path in enumerate(paths):
+        shards.write(path, made[part * len(made) // 2 : (part + 1) * len(made) // 2])
+    return [photo for photo, _ in index.read(paths)]
 
-    keys = sorted(int(batches.held_out_key(one.source.encode())) for one in made)
-    held_out = [photo["measured"] for photo in batches.photos([shard], keys[0])]
-    assert len(held_out) == 1
-    stream = batches.endless([shard], keys[1], 1, MIRRORED, seed=3)
-    images = {batch["image"].numpy().tobytes() for batch in stream.take(20)}
-    assert len(images) == 2  # the one photo that is left, and its mirror image
-    first = [batch["image"].numpy().tobytes() for batch in batches.endless([shard], -1, 2, MIRRORED, 3).take(5)]
-    assert first == [batch["image"].numpy().tobytes() for batch in batches.endless([shard], -1, 2, MIRRORED, 3).take(5)]
+
+SIZES = [(64, 96)] * 4 + [(48, 64), (48, 64), (64, 96)]
+
+
+def test_photos_are_found_where_their_records_lie(tmp_path):
+    photos = write_shards(tmp_path, SIZES)
+    assert [photo.source for photo in photos] == [f"photo {number}" for number in range(7)]
+    assert [photo.settings[2:] for photo in photos] == [size[::-1] for size in SIZES]
+    assert len({photo.digest for photo in photos}) == 7
+    places = index.locations(photos[::-1])
+    for number in range(7):
+        example = shards.decode(index.record(places, tf.constant(number, tf.int64)), ("name",))
+        assert example["name"].numpy() == str(6 - number).encode()
+
+
+def test_shards_that_are_missing_are_named(tmp_path):
+    write_shards(tmp_path, SIZES[:2])
+    kept = tmp_path / "train-00001-of-00002.tfrecord"
+    assert len(list(index.read([kept]))) == 1  # some of a set that is all there
+    (tmp_path / "train-00000-of-00002.tfrecord").unlink()
+    with pytest.raises(Failure, match="shards are missing: train-00000-of-00002.tfrecord; make"):
+        list(index.read([kept]))
+
+
+def test_a_batch_has_photos_of_one_size_its_superpixels_and_pairs_padded(tmp_path):
+    photos = write_shards(tmp_path, SIZES)
+    drawn = list(batches.once(photos, 3))
+    assert [batch["image"].shape[:3] for batch in drawn] == [(3, 64, 96), (2, 64, 96), (2, 48, 64)]
+    assert [batch["present"].numpy().sum(axis=1).tolist() for batch in drawn] == [[24] * 3, [24] * 2, [12] * 2]
+    first, depth = drawn[0], patch(0).depth
+    assert not first["measured"][0, 0] and first["log_depth"][0, 0] == 0
+    np.testing.assert_allclose(np.exp(first["log_depth"][0, 1:24]), depth[1:], rtol=1e-5)
+
+
+def drawn(photos, count: int, batch_size: int = 2, how=AS_THEY_ARE, **stream) -> list[dict]:
+    found = batches.endless(photos, batch_size, how, batches.Stream(3, **stream)).take(count)
+    return [{name: value.numpy() for name, value in batch.items()} for batch in found]
+
+
+def seen(drawn_batches) -> list[bytes]:
+    """Which photos these batches show, as often as they do."""
+    return [image.tobytes() for batch in drawn_batches for image in batch["image"]]
+
+
+def test_an_epoch_shows_each_photo_once_and_the_next_in_another_order(tmp_path):
+    photos = write_shards(tmp_path, SIZES)
+    both = drawn(photos, 8)  # three batches of five photos and one of two
+    first, second = seen(both[:4]), seen(both[4:])
+    assert len(set(first)) == 7 and sorted(first) == sorted(second) and first != second
+
+
+@pytest.mark.parametrize("left_out", [1, 3, 4, 9])
+def test_a_stream_goes_on_as_if_it_had_not_been_left(tmp_path, left_out):
+    how = augmentation.Augmentation(mirror=True, turn=8.0, colour=0.5)
+    photos = write_shards(tmp_path, SIZES)
+    whole, rest = drawn(photos, 10, how=how), drawn(photos, 10 - left_out, how=how, batch=left_out)
+    for batch, again in zip(whole[left_out:], rest, strict=True):
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], again[name])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+def test_over_any_three_epochs_all_workers_together_show_every_photo(tmp_path, workers):
+    """Attempts are cut short at any step and go on with other draws; photos of other sizes are among them."""
+    photos = write_shards(tmp_path, [*SIZES] * 3)
+    each = len(batches.order(photos, 2).first)
+    for first in (0, each // 2, 2 * each + 3):
+        shown, step = set(), first
+        for steps in (each, each // 2, each + each // 2):  # three attempts that last three epochs together
+            share = -(-steps // workers)
+            for worker in range(workers):
+                own = {"batch": step // workers, "attempt": 1 + step, "worker": worker, "workers": workers}
+                shown |= set(seen(drawn(photos, share, **own)))
+            step += steps
+        assert len(shown) == len(photos) == 21
+
+
+def test_each_worker_of_each_attempt_draws_its_own(tmp_path):
+    photos, how = write_shards(tmp_path, [(64, 96)]), augmentation.Augmentation(colour=1.0)
+    streams = [{"attempt": attempt, "worker": worker, "workers": 2} for attempt in (1, 9) for worker in (0, 1)]
+    shown = [drawn(photos, 1, how=how, **stream)[0] for stream in streams]
+    assert len(set(seen(shown))) == 4 and len({batch["seed"].tobytes() for batch in shown}) == 4

@@ -2,6 +2,7 @@
 
 import dataclasses
 import signal
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import tensorflow as tf
 from depthfield.network import losses, registry
 from depthfield.network import model as models
 from depthfield.network.pooling import pool
-from depthfield.records import batches, patches
+from depthfield.records import batches, index, patches
 from depthfield.tool import INTERRUPTED, RUN_ME_AGAIN, Failure
-from depthfield.training import checkpoints, chief, rounds
+from depthfield.training import checkpoints, chief, rounds, survey
 from depthfield.training import recipe as recipes
+from depthfield.training.optimizer import learning_rate
 from depthfield.training.validation import Validation
 
 SMALL = ["network.patch=16", 'network.convolutions=["8 3x3 /2"]', "network.dense=[8]"]
@@ -127,9 +129,29 @@ def test_beta_is_projected_to_what_is_not_negative():
     assert (state.model.beta.numpy() >= 0).all()
 
 
+def test_beta_below_zero_counts_for_nothing_where_it_is_used():
+    state, batch = new_state(), next(iter(photos()))
+    state.model.beta.assign([-1.0, 0.0, 2.0])
+    _, weights = state.model(batch)
+    np.testing.assert_allclose(weights, 2 * batch["similarities"][..., 2], rtol=1e-6)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(state.model(batch)[1])
+    assert tape.gradient(total, state.model.beta.value)[1] > 0  # from 0 it may rise again
+
+
+def test_the_rate_follows_the_steps_a_run_began_with_and_stays_low_beyond_them():
+    recipe = recipes.load("dcnf-small", ["steps=100", "learning_rate=1"])
+    rates = [float(learning_rate(recipe, tf.constant(step, tf.int64))) for step in (0, 1, 2, 50, 99, 100, 250)]
+    np.testing.assert_allclose(rates, [0, 0.5, 0.99901, 0.5, 0.000247, 0.01, 0.01], rtol=1e-2, atol=1e-6)
+
+
+def stored(data) -> list[index.Photo]:
+    return [photo for photo, _ in index.read(sorted((data / "rooms/records").glob("train-*")))]
+
+
 def test_errors_on_the_held_out_photos_have_the_deviations_stated(prepared):
-    model, shards = new_state().model, sorted((prepared / "rooms/records").glob("train-*"))
-    validation = Validation(model, shards, 2**30)
+    model = new_state().model
+    validation = Validation(model, stored(prepared), 2, calibrate=True)
     numbers = validation.run()
     squares = []
     for batch in validation.batches:
@@ -139,27 +161,97 @@ def test_errors_on_the_held_out_photos_have_the_deviations_stated(prepared):
     assert float(model.scale) == pytest.approx(numbers["scale"], rel=1e-5) and numbers["scale"] != 1
 
 
+def test_photos_that_are_not_held_out_calibrate_nothing(prepared):
+    model = new_state().model
+    numbers = Validation(model, stored(prepared), 2, calibrate=False).run()
+    assert float(model.tau) == float(model.scale) == numbers["tau"] == 1 and numbers["rel"] > 0
+
+
+def test_validation_takes_no_more_photos_at_once_than_training(prepared):
+    validation = Validation(new_state().model, stored(prepared), 2, calibrate=True)
+    assert {len(batch["image"]) for batch in validation.batches} == {2}
+
+
+# ---- what is held out
+
+
+@pytest.mark.parametrize(
+    ("sizes", "share", "held_out"),
+    [
+        ([1] * 40, 0.1, 4), ([3] * 40, 0.1, 12), ([7] * 10, 0.1, 7), ([50, 50], 0.1, 50), ([9], 0.5, 0),
+        ([1, 1, 1], 0.1, 0), ([5] * 8, 0.0, 0), ([40, 3, 3, 4], 0.1, None),
+    ],
+)  # fmt: skip
+def test_groups_are_held_out_whole_and_about_as_many_as_wanted(sizes, share, held_out):
+    groups = Counter({f"scene {number}": size for number, size in enumerate(sizes)})
+    chosen = survey.held_out_groups(groups, share)
+    photos = sum(groups[name] for name in chosen)
+    assert photos == held_out if held_out is not None else 0 < photos <= share * groups.total()
+    assert chosen == survey.held_out_groups(Counter(dict(reversed(groups.items()))), share)
+
+
+def settings(width=96, height=72, superpixels="grid:12", names=NAMES) -> patches.Settings:
+    return patches.Settings(superpixels, names, width, height)
+
+
+@pytest.mark.parametrize(
+    ("other", "fits"),
+    [
+        (settings(), True), (settings(100, 76), True), (settings(72, 96), True), (settings(48, 36), False),
+        (settings(192, 144), False), (settings(superpixels="300"), False), (settings(names=NAMES[::-1]), False),
+    ],
+)  # fmt: skip
+def test_photos_made_with_other_settings_do_not_fit_a_run(prepared, tmp_path, other, fits):
+    known, _ = survey.begin(tmp_path, sorted((prepared / "rooms/records").glob("train-*")), 0.1)
+    assert known.fits(other) == fits and survey.read(tmp_path) == known
+    assert known.made_with() == "superpixels grid:12, similarities texture,histogram,colour, 96×72 pixels"
+
+
+# ---- checkpoints
+
+
+MADE_WITH = "superpixels 700, similarities colour, 320×240 pixels"
+
+
 def test_checkpoints_keep_the_newest_two_and_pass_over_damaged_ones(tmp_path, capsys):
     state = new_state()
     for step in (1, 2, 3):
         state.step.assign(step)
-        checkpoints.save(tmp_path, values(state))
+        checkpoints.save(tmp_path, values(state), MADE_WITH)
     assert [path.name for path in checkpoints.found(tmp_path)] == ["000000002.npz", "000000003.npz"]
-    path, newest = checkpoints.newest(tmp_path)
-    assert path.name == "000000003.npz" and newest["step"] == 3
-    path.write_bytes(path.read_bytes()[:-50])
-    assert checkpoints.newest(tmp_path)[1]["step"] == 2
+    newest = checkpoints.newest(tmp_path)
+    assert newest.path.name == "000000003.npz" and newest.step == 3
+    newest.path.write_bytes(newest.path.read_bytes()[:-50])
+    assert checkpoints.newest(tmp_path).step == 2
     assert "000000003.npz: damaged, passed over" in capsys.readouterr().err
     assert checkpoints.newest(tmp_path / "none") is None
 
 
-def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+def test_the_best_checkpoint_is_taken_unless_another_is_asked_for(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    with pytest.raises(Failure, match="no checkpoint yet"):
+        checkpoints.chosen(tmp_path, None)
+    checkpoints.save(folder, values(new_state()) | {"step": 9}, MADE_WITH)
+    assert checkpoints.chosen(tmp_path, None).step == 9
+    with pytest.raises(Failure, match="measured on held-out photos so far; take --checkpoint newest"):
+        checkpoints.chosen(tmp_path, "best")
+    checkpoints.save_best(folder, values(new_state()) | {"step": 4}, MADE_WITH, 0.25, lambda: None)
+    assert [checkpoints.chosen(tmp_path, which).step for which in (None, "best", "newest")] == [4, 4, 9]
+    assert "best.npz (step 4, the best on held-out photos: rel 0.250)" in checkpoints.chosen(tmp_path, None).told()
+    assert [path.name for path in checkpoints.found(folder)] == ["000000009.npz"]
+
+
+def test_a_checkpoint_of_another_model_or_of_other_photos_is_refused(tmp_path):
     state = new_state()
-    path = checkpoints.save(tmp_path, values(state))
+    checkpoints.save(tmp_path, values(state), MADE_WITH)
+    newest = checkpoints.newest(tmp_path)
     shapes = {name: value.shape for name, value in values(state).items()}
-    checkpoints.fit(path, values(state), shapes)
+    checkpoints.fit(newest, shapes, MADE_WITH)
     with pytest.raises(Failure, match="a checkpoint of another recipe: field/beta"):
-        checkpoints.fit(path, values(state), shapes | {"field/beta": (2,)})
+        checkpoints.fit(newest, shapes | {"field/beta": (2,)}, MADE_WITH)
+    with pytest.raises(Failure, match="made with superpixels 700, .* says superpixels 300, "):
+        checkpoints.fit(newest, shapes, MADE_WITH.replace("700", "300"))
 
 
 def test_what_a_check_refuses_takes_no_checkpoints_place(tmp_path):
@@ -167,10 +259,10 @@ def test_what_a_check_refuses_takes_no_checkpoints_place(tmp_path):
         raise Failure("taken over")
 
     state = new_state()
-    kept = checkpoints.save(tmp_path, values(state))
+    kept = checkpoints.save(tmp_path, values(state), MADE_WITH)
     state.step.assign(1)
     with pytest.raises(Failure):
-        checkpoints.save(tmp_path, values(state), lost)
+        checkpoints.save(tmp_path, values(state), MADE_WITH, lost)
     assert list(tmp_path.iterdir()) == [kept]
 
 

@@ -1,20 +1,25 @@
-"""Batches for the field: padded tensors of several photos, from shards or from one patch.
+"""Batches for the field: tensors of several photos of one size, from shards or from one patch.
 
-A batch is a dict: image uint8 [B, H, W, 3]; superpixels int32 [B, H, W], -1 = padding; pairs int32 [B, m, 2] and
+A batch is a dict: image uint8 [B, H, W, 3]; superpixels int32 [B, H, W], -1 = out of sight; pairs int32 [B, m, 2] and
 similarities float32 [B, m, K], padded by the pair (0, 0) with similarity 0; log_depth float32 [B, n], 0 where not
 measured; measured bool [B, n]; present bool [B, n], false for padding superpixels and such as are cut off. Batches to
 train on have a seed, int64 [B, 2], for what a network does at random.
+
+Only photos of one size are in a batch: a mean over a map, a normalisation or a convolution at the border would take in
+the padding of a smaller one, and its answer would depend on its company.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
-from depthfield.records import augmentation, shards
+from depthfield.records import augmentation, index, shards
 from depthfield.records.augmentation import Augmentation
+from depthfield.records.index import Photo
 
-SHUFFLED = 512  # photos in the shuffling buffer, as stored: some hundred MB at most
 FIELDS = ("image", "superpixels", "pairs", "similarities", "depth")
 PADDING = {
     "image": tf.constant(0, tf.uint8),
@@ -37,57 +42,102 @@ def prepare(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return photo | {"log_depth": log_depth, "measured": measured, "present": tf.ones_like(measured)}
 
 
-def held_out_key(source: tf.Tensor) -> tf.Tensor:
-    """A number, int64, by which photos are held out for validation: the same wherever and in whatever order read."""
-    return tf.strings.to_hash_bucket_fast(source, 2**31 - 1)
+class Stream(NamedTuple):
+    """Which of the endless rows of batches one worker trains on; the same stream gives the same batches."""
+
+    seed: int  # of the run
+    batch: int = 0  # how many batches to leave out, as a training that goes on does
+    attempt: int = 0  # what a photo is varied by differs between the attempts of a run on a cluster
+    worker: int | tf.Tensor = 0  # of `workers`, each of which begins at its own share of an epoch
+    workers: int = 1
 
 
-def photos(paths: Sequence[Path], held_out: int | None, fields: Sequence[str] = ()) -> tf.data.Dataset:
-    """Photos in the order of the shards, one an element: what `prepare` gives and the extra `fields` of the example.
+class Order(NamedTuple):
+    """How N photos are divided into the batches of an epoch: photos of one size lie together in `photos`."""
 
-    With `held_out`, those held out for validation alone: whose held_out_key does not exceed it.
+    photos: np.ndarray  # int64 [N]
+    size: np.ndarray  # float64 [N]: 0 for those of the first size, 1 for those of the second, ...
+    first: np.ndarray  # int64 [batches]: where in `photos` a batch begins
+    count: np.ndarray  # int64 [batches]: of its photos
+
+
+def order(photos: Sequence[Photo], batch_size: int) -> Order:
+    """Divide photos into batches of `batch_size`; the last batch of each size may be smaller."""
+    sizes = defaultdict(list)
+    for number, photo in enumerate(photos):
+        sizes[photo.settings.width, photo.settings.height].append(number)
+    first, count, begin = [], [], 0
+    for members in sizes.values():
+        for start in range(0, len(members), batch_size):
+            first.append(begin + start)
+            count.append(min(batch_size, len(members) - start))
+        begin += len(members)
+    numbers = np.concatenate([np.array(members, np.int64) for members in sizes.values()])
+    size = np.repeat(np.arange(len(sizes), dtype=np.float64), [len(members) for members in sizes.values()])
+    return Order(numbers, size, np.array(first, np.int64), np.array(count, np.int64))
+
+
+def epoch(plan: Order, number: tf.Tensor, stream: Stream) -> tf.data.Dataset:
+    """The batches of the epoch `number`, int64 []: the numbers of their photos, int64 [B], each photo once.
+
+    All workers have the same order; each begins at another place in it, so that together they have seen every photo
+    when they have taken as many as there are.
     """
-    examples = tf.data.TFRecordDataset([str(path) for path in paths])
-    if held_out is not None:
-        examples = examples.filter(lambda serialized: source_key(serialized) <= held_out)
-    return examples.map(lambda serialized: photo(serialized, fields), num_parallel_calls=tf.data.AUTOTUNE)
+    keys = tf.random.split(tf.random.fold_in(tf.constant([stream.seed, 0], tf.int64), number), 2)
+    drawn = tf.random.stateless_uniform([len(plan.photos)], keys[0], dtype=tf.float64)
+    shuffled = tf.gather(plan.photos, tf.argsort(plan.size + drawn))  # within each size
+    batches = tf.argsort(tf.random.stateless_uniform([len(plan.first)], keys[1]))
+    share = tf.cast(stream.worker, tf.int64) * len(plan.first) // stream.workers
+    batches = tf.roll(batches, -share, axis=0)
+    first, count = tf.gather(plan.first, batches), tf.gather(plan.count, batches)
+    members = tf.RaggedTensor.from_row_lengths(tf.gather(shuffled, tf.ragged.range(first, first + count).values), count)
+    return tf.data.Dataset.from_tensor_slices(members)
 
 
-def endless(
-    paths: Sequence[Path], held_out: int, batch_size: int, how: Augmentation, seed: int | None
-) -> tf.data.Dataset:
-    """Shuffled batches without end of the photos that are not held out, varied as `how` says, each with a `seed`.
+def endless(photos: Sequence[Photo], batch_size: int, how: Augmentation, stream: Stream) -> tf.data.Dataset:
+    """Batches without end, epoch after epoch in another order, each photo varied as `how` says and with a `seed`.
 
-    With a seed the order is the same each time; without one every worker draws an order of its own.
+    All that is drawn follows from the stream and a batch's number in it, so a training goes on where it stopped.
     """
-    names = tf.data.Dataset.from_tensor_slices([str(path) for path in paths]).shuffle(len(paths), seed=seed)
-    examples = names.interleave(tf.data.TFRecordDataset, cycle_length=8, num_parallel_calls=1)
-    examples = examples.filter(lambda serialized: source_key(serialized) > held_out)
-    examples = examples.shuffle(SHUFFLED, seed=seed).repeat()
+    plan, places = order(photos, batch_size), index.locations(photos)
     fields = ("depth_map",) if how.looks_elsewhere else ()
+    epochs, behind = divmod(stream.batch, len(plan.first))
 
-    def varied(serialized: tf.Tensor, drawn: tf.Tensor) -> dict[str, tf.Tensor]:
-        one = augmentation.vary(photo(serialized, fields), how, tf.stack([drawn, 0]))
-        one.pop("depth_map", None)
-        return one | {"seed": tf.stack([drawn, 1])}
+    def varied(photo: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        seeds = tf.random.split(seed, 2)
+        seen = augmentation.vary(example(index.record(places, photo), fields), how, seeds[0])
+        seen.pop("depth_map", None)
+        return seen | {"seed": seeds[1]}
 
-    drawn = tf.data.Dataset.random(seed=seed)
-    ready = tf.data.Dataset.zip(examples, drawn).map(varied, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return padded(ready, batch_size).prefetch(2)
+    def batch(members: tf.Tensor, number: tf.Tensor) -> dict[str, tf.Tensor]:
+        own = tf.random.fold_in(tf.constant([stream.seed, 1 + stream.attempt], tf.int64), stream.worker)
+        seeds = tf.random.split(tf.random.fold_in(own, number), batch_size)[: tf.shape(members)[0]]
+        return padded(tf.data.Dataset.from_tensor_slices((members, seeds)).map(varied), batch_size).get_single_element()
+
+    numbers = tf.data.Dataset.range(epochs, np.iinfo(np.int64).max)
+    members = numbers.flat_map(lambda number: epoch(plan, number, stream)).skip(behind)
+    numbered = tf.data.Dataset.zip(members, tf.data.Dataset.range(stream.batch, np.iinfo(np.int64).max))
+    return numbered.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+
+
+def once(photos: Sequence[Photo], batch_size: int) -> tf.data.Dataset:
+    """Batches of each photo once, in the order of the shards within each size."""
+    plan, places = order(photos, batch_size), index.locations(photos)
+
+    def batch(first: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
+        members = tf.data.Dataset.from_tensor_slices(tf.constant(plan.photos)[first : first + count])
+        return padded(members.map(lambda photo: example(index.record(places, photo))), batch_size).get_single_element()
+
+    return tf.data.Dataset.from_tensor_slices((plan.first, plan.count)).map(batch).prefetch(1)
 
 
 def padded(photos: tf.data.Dataset, size: int) -> tf.data.Dataset:
-    """Batches of `size` photos (the last may be smaller), each padded to its largest."""
+    """Batches of `size` photos, all of one height and width, superpixels and pairs padded; the last may be smaller."""
     padding = {name: PADDING[name] for name in photos.element_spec}
     return photos.padded_batch(size, padding_values=padding)
 
 
-def photo(serialized: tf.Tensor, fields: Sequence[str] = ()) -> dict[str, tf.Tensor]:
+def example(serialized: tf.Tensor, fields: Sequence[str] = ()) -> dict[str, tf.Tensor]:
     """One photo of a batch, with extra `fields`, from a serialised example."""
-    example = shards.decode(serialized, (*FIELDS, *fields))
-    return prepare(example) | {field: example[field] for field in fields}
-
-
-def source_key(serialized: tf.Tensor) -> tf.Tensor:
-    """The held_out_key of a serialised example."""
-    return held_out_key(shards.decode(serialized, ("source",))["source"])
+    decoded = shards.decode(serialized, (*FIELDS, *fields))
+    return prepare(decoded) | {field: decoded[field] for field in fields}

@@ -101,11 +101,18 @@ def decode(serialized: tf.Tensor, fields: Sequence[str]) -> dict[str, tf.Tensor]
 def read(shards: Sequence[Path], fields: Sequence[str] = tuple(FEATURES)) -> Iterator[dict[str, np.ndarray]]:
     """Each example of the shards in order, as arrays (see `decode`); Failure naming the shard that is damaged."""
     for shard in shards:
-        dataset = tf.data.TFRecordDataset(str(existing(shard))).map(lambda example: decode(example, fields))
-        try:
-            yield from dataset.as_numpy_iterator()
-        except tf.errors.OpError as error:
-            raise Failure(f"{shard}: {explanation(error)}") from None
+        for _, example in examples(shard, fields):
+            yield example
+
+
+def examples(shard: Path, fields: Sequence[str]) -> Iterator[tuple[bytes, dict[str, np.ndarray]]]:
+    """Each example of a shard in order, serialised and as arrays (see `decode`); Failure where it is damaged."""
+    dataset = tf.data.TFRecordDataset(str(existing(shard)))
+    dataset = dataset.map(lambda serialized: (serialized, decode(serialized, fields)))
+    try:
+        yield from dataset.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        raise Failure(f"{shard}: {explanation(error)}") from None
 
 
 def existing(shard: Path) -> Path:

@@ -1,8 +1,12 @@
-"""Checkpoints: every variable of a training in one `.npz`, written whole; the newest good one is where to go on."""
+"""Checkpoints: every variable of a training in one `.npz`, written whole; the newest good one is where to go on.
+
+Beside the newest two lies best.npz: the model alone, as it was when it did best on the held-out photos.
+"""
 
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,33 +14,74 @@ from depthfield import files
 from depthfield.tool import Failure, say
 
 KEPT = 2
+BEST = "best.npz"
+CHOICES = ("best", "newest")
+NOTES = ("made_with", "rel")  # what a file holds besides variables
 
 
-def save(folder: Path, values: dict[str, np.ndarray], check: Callable[[], None] = lambda: None) -> Path:
-    """Write the values of all variables, named as State.variables does, and keep the newest KEPT checkpoints.
+class Checkpoint(NamedTuple):
+    path: Path
+    values: dict[str, np.ndarray]  # of variables, named as State.variables does
+    made_with: str  # what the photos of its training were made with (see Survey.made_with)
+    rel: float | None  # of the held-out photos, where it is the best
+
+    @property
+    def step(self) -> int:
+        return int(self.values["step"])
+
+    def told(self) -> str:
+        """Which checkpoint this is, for people."""
+        score = "" if self.rel is None else f", the best on held-out photos: rel {self.rel:.3f}"
+        return f"{self.path} (step {self.step}{score})"
+
+
+def save(folder: Path, values: dict[str, np.ndarray], made_with: str, check: Callable[[], None] = lambda: None) -> Path:
+    """Write the values of all variables and keep the newest KEPT checkpoints.
 
     Calls `check` when all is written but not yet in its place; what that raises, leaves everything as it was.
     """
-    path = folder / f"{int(values['step']):09d}.npz"
-    with files.whole(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **values)
-        check()
+    path = write(folder / f"{int(values['step']):09d}.npz", values | {"made_with": made_with}, check)
     for old in found(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path
 
 
+def save_best(
+    folder: Path, values: dict[str, np.ndarray], made_with: str, rel: float, check: Callable[[], None]
+) -> Path:
+    """Write the values of a model and the step as the best so far, with what it reached on the held-out photos."""
+    return write(folder / BEST, values | {"made_with": made_with, "rel": rel}, check)
+
+
+def write(path: Path, arrays: dict, check: Callable[[], None]) -> Path:
+    with files.whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+        check()
+    return path
+
+
 def found(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, the oldest first."""
+    """The checkpoints of a folder that a training goes on from, the oldest first."""
     return sorted(folder.glob("[0-9]*.npz"))
 
 
-def newest(folder: Path) -> tuple[Path, dict[str, np.ndarray]] | None:
-    """The newest whole checkpoint and its values; damaged ones are named and passed over. None if there is none."""
-    for path in reversed(found(folder)):
+def newest(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint; damaged ones are named and passed over. None if there is none."""
+    return first_whole(reversed(found(folder)))
+
+
+def best(folder: Path) -> Checkpoint | None:
+    """The checkpoint that did best on held-out photos; None if none was validated so far, or it is damaged."""
+    return first_whole([folder / BEST])
+
+
+def first_whole(paths) -> Checkpoint | None:
+    for path in paths:
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return path, dict(arrays)
+                values = {name: arrays[name] for name in arrays.files if name not in NOTES}
+                rel = float(arrays["rel"]) if "rel" in arrays.files else None
+                return Checkpoint(path, values, str(arrays["made_with"]), rel)
         except FileNotFoundError:  # a chief replaced it meanwhile by a newer one
             continue
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
@@ -44,9 +89,31 @@ def newest(folder: Path) -> tuple[Path, dict[str, np.ndarray]] | None:
     return None
 
 
-def fit(path: Path, values: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> None:
-    """Raise Failure unless a checkpoint has just the variables of `shapes`, in these shapes."""
-    other = {name: value.shape for name, value in values.items()}
-    if other != shapes:
-        wrong = sorted(name for name in shapes.keys() | other.keys() if shapes.get(name) != other.get(name))
-        raise Failure(f"{path}: a checkpoint of another recipe: {', '.join(wrong[:3])} and so on do not fit this model")
+def chosen(run: Path, which: str | None) -> Checkpoint:
+    """The checkpoint of a run to predict with: `best`, `newest`, or where None the best if there is one.
+
+    Raises Failure where there is none.
+    """
+    folder = run / "checkpoints"
+    checkpoint = best(folder) if which != "newest" else None
+    if checkpoint is None and which != "best":
+        checkpoint = newest(folder)
+    if checkpoint is None and which == "best" and newest(folder):
+        raise Failure(f"{run}: no checkpoint was measured on held-out photos so far; take --checkpoint newest")
+    if checkpoint is None:
+        raise Failure(f"{run}: no checkpoint yet; train it with train-depth --run {run}")
+    return checkpoint
+
+
+def fit(checkpoint: Checkpoint, shapes: dict[str, tuple[int, ...]], made_with: str) -> None:
+    """Raise Failure unless a checkpoint has the variables of `shapes`, in these shapes, of photos `made_with` so."""
+    have = {name: value.shape for name, value in checkpoint.values.items()}
+    wrong = sorted(name for name, shape in shapes.items() if have.get(name) != shape)
+    if wrong:
+        raise Failure(
+            f"{checkpoint.path}: a checkpoint of another recipe: {', '.join(wrong[:3])} and so on do not fit this model"
+        )
+    if checkpoint.made_with != made_with:
+        raise Failure(
+            f"{checkpoint.path}: of photos made with {checkpoint.made_with}, but the run's survey.json says {made_with}"
+        )

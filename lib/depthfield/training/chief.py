@@ -14,11 +14,10 @@ from depthfield import files, lease, tool
 from depthfield.network import model as models
 from depthfield.records import batches
 from depthfield.records.augmentation import Augmentation
-from depthfield.records.patches import Settings
 from depthfield.tool import Failure, say
-from depthfield.training import checkpoints, rounds, survey, transfer
+from depthfield.training import checkpoints, provenance, rounds, survey, transfer
 from depthfield.training import recipe as recipes
-from depthfield.training.optimizer import learning_rate
+from depthfield.training.optimizer import AFTER, learning_rate
 from depthfield.training.validation import Validation
 from depthfield.training.workers import Cluster, Here
 
@@ -46,10 +45,13 @@ def train(
             files.sweep(run, run / "checkpoints")
             return Training(recipe, run, shards, cluster, init, held).go(stop)
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
-        told = error.message.splitlines()[0]
+        reason = error.message.splitlines()[0]
         raise Failure(
-            f"{run}: a parameter server is lost ({told}); the same command goes on from the last checkpoint"
+            f"{run}: a parameter server is lost ({reason}); the same command goes on from the last checkpoint"
         ) from None
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+        reason = error.message.splitlines()[0]
+        raise Failure(f"{run}: a photo can no longer be read; did its shard change meanwhile? ({reason})") from None
 
 
 def open_run(run: Path) -> None:
@@ -97,61 +99,71 @@ class Training:
         init: str | None,
         held: lease.Lease,
     ):
-        self.recipe, self.run, self.shards, self.lease = recipe, run, shards, held
-        recipes.freeze(recipe, run / "recipe.toml")
-        if not (run / "survey.json").exists():
-            survey.write(run / "survey.json", survey.survey(shards, recipe.validation_share))
-        self.survey = survey.read(run / "survey.json")
-        if self.survey.photos <= self.survey.held_out:
+        self.run, self.lease, self.until = run, held, recipe.steps
+        self.recipe = recipe = recipes.freeze(recipe, run / "recipe.toml")
+        begun = (run / "survey.json").exists()
+        surveyed = survey.go_on(run, shards) if begun else survey.begin(run, shards, recipe.validation_share)
+        self.survey, self.photos = surveyed
+        if not self.photos.train:
             raise Failure("no photo is left to train on; lower validation_share")
 
-        # Keras draws the seeds of its initialisers from here. TensorFlow's own global seed stays unset: with it the
-        # workers of a cluster, whose shuffling has no seed, would all read the photos in one and the same order.
+        # Keras draws the seeds of its initialisers from here.
         random.seed(recipe.seed)
         self.place = Cluster(cluster) if cluster else Here()
         with self.place.scope():
-            similarities = Settings.from_json(self.survey.settings).similarities
-            self.model = models.build(recipe, similarities, self.survey.mean_log_depth)
+            self.model = models.build(recipe, self.survey.similarities, self.survey.mean_log_depth)
             self.state = rounds.state(self.model, recipe)
         self.saved = self.restore()
         if init and not self.saved:
-            transfer.begin(self.model, init, run / "init.json")
-        self.validation = Validation(self.model, shards, self.survey.held_out_key)
+            transfer.begin(self.model, init, self.survey, run / "init.json")
+        self.first = int(self.state.step.numpy())
+        best = checkpoints.best(run / "checkpoints")
+        self.best = float("inf") if best is None else best.rel
+        held_out = self.photos.held_out
+        self.validation = Validation(self.model, held_out or self.photos.train, recipe.batch_size, bool(held_out))
         self.events = tf.summary.create_file_writer(str(run / "events"))
+        begins = self.saved and str(self.saved)
+        provenance.record(run, photos=self.survey.digest, begins=begins or init, steps=self.until)
 
     def restore(self) -> Path | None:
         """Take the values of the newest good checkpoint, if there is one."""
         newest = checkpoints.newest(self.run / "checkpoints")
         if newest is None:
             return None
-        path, values = newest
         variables = self.state.variables()
-        checkpoints.fit(path, values, {name: tuple(variable.shape) for name, variable in variables.items()})
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        checkpoints.fit(newest, shapes, self.survey.made_with())
         for name, variable in variables.items():
-            variable.assign(values[name])
-        say(f"going on from {path}")
-        return path
+            variable.assign(newest.values[name])
+        say(f"going on from {newest.path}")
+        return newest.path
 
     def go(self, stop: Stop) -> int:
-        recipe, begun = self.recipe, time.monotonic()
-        first = step = int(self.state.step.numpy())
+        recipe, until, begun = self.recipe, self.until, time.monotonic()
+        first = step = self.first
         tuning = rounds.make(self.state, recipe, recipe.round_steps, self.place.workers)
         frozen, thaw = transfer.frozen(self.model, self.run / "init.json"), int(recipe.frozen_share * recipe.steps)
         pretraining = rounds.make(self.state, recipe, recipe.round_steps, self.place.workers, frozen)
         summed = saved = begun
         validated, losses, photos, last = step, [], 0, begun
+        photos_a_step = len(self.photos.train) / len(batches.order(self.photos.train, recipe.batch_size).first)
         say(
-            f"{self.survey.photos - self.survey.held_out} photos to train on, {self.survey.held_out} held out; "
-            f"step {step} of {recipe.steps}, {self.place.workers} at work; watch {self.run / 'metrics.jsonl'}"
+            f"{len(self.photos.train)} photos to train on, {len(self.photos.held_out)} held out; "
+            f"step {step} of {until}, {self.place.workers} at work; watch {self.run / 'metrics.jsonl'}"
         )
+        if until != recipe.steps:
+            beyond = f"; steps beyond it have {AFTER:g} of its highest learning rate" if until > recipe.steps else ""
+            say(f"{self.run} keeps the schedule of {recipe.steps} steps that it began with{beyond}")
+        if not self.photos.held_out:
+            say("no photo is held out: the uncertainty will not be calibrated, and no checkpoint the best")
 
         def rounds_left() -> int:
-            return 0 if stop.reason() else -(-(recipe.steps - step) // recipe.round_steps)
+            return 0 if stop.reason() else -(-(until - step) // recipe.round_steps)
 
-        def round():
+        def next_round():
             return pretraining if frozen and step < thaw else tuning
 
-        for loss in self.place.rounds(round, self.batches, rounds_left):
+        for loss in self.place.rounds(next_round, self.batches, rounds_left):
             now = time.monotonic()
             if loss is None and stop.reason() and now - last > PATIENCE_SECONDS:
                 break  # what is in flight is with a worker that may never answer
@@ -159,25 +171,23 @@ class Training:
             if loss is not None:
                 last = now
                 if not np.isfinite(loss):
-                    raise Failure(
-                        f"the loss is not finite near step {step}; the last good checkpoint is {self.saved or 'none'}; "
-                        "a lower learning_rate may help (--set learning_rate=...)"
-                    )
-                photos += recipe.round_steps * recipe.batch_size
+                    raise self.diverged("the loss is", step)
+                photos += recipe.round_steps * photos_a_step
                 losses.append(float(loss))
             if now - summed >= recipe.summary_seconds and losses:
                 self.summarise(step, np.mean(losses), photos / (now - summed))
                 summed, losses, photos = now, [], 0
+            # At multiples of validation_steps, and before a checkpoint: what goes on from it must not miss the τ.
+            if step // recipe.validation_steps > validated // recipe.validation_steps and step < until:
+                self.validate(step)
+                validated = step
+                summed, losses, photos = time.monotonic(), [], 0  # the rate is of training alone
             if now - saved >= recipe.checkpoint_seconds or stop.save:
                 stop.save = False
                 self.save()
                 saved = time.monotonic()
-            if step - validated >= recipe.validation_steps and step < recipe.steps:
-                self.validate(step)
-                validated = step
-                summed, losses, photos = time.monotonic(), [], 0  # the rate is of training alone
 
-        if step >= recipe.steps:
+        if step >= until:
             if step > first:
                 self.validate(step)
                 self.save()
@@ -188,16 +198,42 @@ class Training:
         return stop.status()
 
     def batches(self) -> tf.data.Dataset:
-        """The batches of one worker; in this process their order follows from the seed."""
-        seed = self.recipe.seed if isinstance(self.place, Here) else None
-        how = Augmentation(self.recipe.mirror, self.recipe.crop, self.recipe.turn, self.recipe.colour)
-        return batches.endless(self.shards, self.survey.held_out_key, self.recipe.batch_size, how, seed)
+        """The batches of this process, or of the worker that calls this: they follow from the seed and the step."""
+        recipe, first = self.recipe, self.first
+        how = Augmentation(recipe.mirror, recipe.crop, recipe.turn, recipe.colour)
+        stream = batches.Stream(recipe.seed, first)
+        if isinstance(self.place, Cluster):
+            # What happened to a photo before an attempt died differs from what happens to it now: attempts are told
+            # apart by the step they begin at.
+            workers = self.place.workers
+            stream = batches.Stream(recipe.seed, first // workers, 1 + first, self.place.worker(), workers)
+        return batches.endless(self.photos.train, recipe.batch_size, how, stream)
+
+    def diverged(self, what: str, step: int) -> Failure:
+        return Failure(
+            f"{what} not finite near step {step}; the last good checkpoint is {self.saved or 'none'}; "
+            "a lower learning_rate may help (--set learning_rate=...)"
+        )
 
     def save(self) -> None:
-        """Write a checkpoint, unless a value is not finite: a bad one must not take the place of a good one."""
+        """Write a checkpoint; Failure where a value is not finite: it must not take the place of a good one."""
         values = {name: variable.numpy() for name, variable in self.state.variables().items()}
-        if all(np.isfinite(value).all() for value in values.values()):
-            self.saved = checkpoints.save(self.run / "checkpoints", values, self.lease.check)
+        self.refuse_not_finite(values)
+        folder, made_with = self.run / "checkpoints", self.survey.made_with()
+        self.saved = checkpoints.save(folder, values, made_with, self.lease.check)
+
+    def save_best(self, rel: float) -> None:
+        """Keep the model as the best so far."""
+        variables = rounds.model_variables(self.model) | {"step": self.state.step}
+        values = {name: variable.numpy() for name, variable in variables.items()}
+        self.refuse_not_finite(values)
+        checkpoints.save_best(self.run / "checkpoints", values, self.survey.made_with(), rel, self.lease.check)
+        self.best = rel
+
+    def refuse_not_finite(self, values: dict[str, np.ndarray]) -> None:
+        bad = [name for name, value in values.items() if not np.isfinite(value).all()]
+        if bad:
+            raise self.diverged(f"{len(bad)} of {len(values)} variables are ({bad[0]}, ...):", int(values["step"]))
 
     def summarise(self, step: int, loss: float, rate: float) -> None:
         """Tell how training goes: a line on stderr, one of metrics.jsonl, TensorBoard's scalars."""
@@ -206,16 +242,19 @@ class Training:
         betas = zip(self.recipe.similarities, self.model.beta.numpy(), strict=True)
         numbers |= {f"beta_{name}": float(value) for name, value in betas}
         self.record(step, "training", numbers)
-        say(f"step {step} of {self.recipe.steps}, loss {loss:.4f}, {rate:.1f} photos/s")
+        say(f"step {step} of {self.until}, loss {loss:.4f}, {rate:.1f} photos/s")
 
     def validate(self, step: int) -> None:
-        """Measure the held-out photos; τ is set on the way."""
+        """Measure the held-out photos, on which τ and scale are set, and keep the model if it is the best so far."""
         numbers = self.validation.run()
         self.record(step, "validation", numbers)
         with self.events.as_default(step):
             tf.summary.image("photo, truth, prediction, uncertainty", self.validation.pictures(), max_outputs=8)
         self.events.flush()
-        say(f"step {step}: held-out photos rel {numbers['rel']:.3f}, delta1 {numbers['delta1']:.3f}")
+        whose = "held-out photos" if self.photos.held_out else "photos it is trained on"
+        say(f"step {step}: {whose} rel {numbers['rel']:.3f}, delta1 {numbers['delta1']:.3f}")
+        if self.photos.held_out and numbers["rel"] < self.best:
+            self.save_best(numbers["rel"])
 
     def record(self, step: int, kind: str, numbers: dict[str, float]) -> None:
         self.lease.check()

@@ -157,15 +157,21 @@ def tables(recipe: Recipe) -> dict:
 MAY_CHANGE = ("steps", "validation_steps", "checkpoint_seconds", "summary_seconds")
 
 
-def freeze(recipe: Recipe, path: Path) -> None:
-    """Write the recipe of a run to `path`; Failure where the run began with another."""
+def freeze(recipe: Recipe, path: Path) -> Recipe:
+    """The recipe a run trains by: `recipe`, but with the steps that it began with, by which schedules go.
+
+    Keeps it in `path`. Raises Failure where the run began with another.
+    """
     if path.exists():
-        begun, now = flat(tables(load(str(path)))), flat(tables(recipe))
+        first = load(str(path))
+        begun, now = flat(tables(first)), flat(tables(recipe))
         fixed = [key for key in begun.keys() | now.keys() if begun.get(key) != now.get(key) and key not in MAY_CHANGE]
         if fixed:
             told = ", ".join(f"{key} = {begun.get(key)!r}, now {now.get(key)!r}" for key in sorted(fixed))
             raise Failure(f"{path.parent}: this run was begun with another recipe ({told}); choose another run folder")
+        recipe = dataclasses.replace(recipe, steps=first.steps)
     files.write_text(path, tomli_w.dumps(tables(recipe)))
+    return recipe
 
 
 def flat(values: dict, prefix: str = "") -> dict:

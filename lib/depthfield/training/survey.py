@@ -1,6 +1,13 @@
-"""What the training photos are: how many, made how, which are held out, how deep on average."""
+"""What the training photos of a run are: how many, made how, which are held out, how deep on average.
 
+Two files of the run: survey.json, and photos.tsv with a line a photo: its source, its group, `train` or `held-out`, and
+a digest of its record. What is held out stays so as long as the run lasts.
+"""
+
+import csv
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,38 +15,70 @@ from typing import NamedTuple
 import numpy as np
 
 from depthfield import files
-from depthfield.records import batches, shards
+from depthfield.records import index
+from depthfield.records.index import Photo
 from depthfield.records.patches import Settings
-from depthfield.tool import Failure
+from depthfield.tool import Failure, say
+
+VERSION = 2
+SLACK = 1.25  # how far the number of pixels of a photo may be from those of the run's photos
+TRAIN, HELD_OUT = "train", "held-out"
 
 
 class Survey(NamedTuple):
+    version: int
     photos: int
     held_out: int  # how many of them are for validation
-    held_out_key: int  # those whose records.batches.held_out_key does not exceed this
     mean_depth: float  # metres, over all measured pixels of all photos: the baseline of score-depth
     mean_log_depth: float  # of log metres, over measured superpixels
-    settings: str  # records.patches.Settings as JSON, of the first photo
+    superpixels: str  # of records.patches.Settings, as of all photos
+    similarities: tuple[str, ...]
+    smallest: tuple[int, int]  # width and height of the photo with the fewest pixels
+    largest: tuple[int, int]  # and of that with the most
+    digest: str  # of photos.tsv
+
+    def made_with(self) -> str:
+        """What the photos were made with, for people."""
+        sizes = dict.fromkeys("×".join(map(str, size)) for size in (self.smallest, self.largest))
+        return in_words(self.superpixels, self.similarities, " to ".join(sizes))
+
+    def fits(self, settings: Settings) -> bool:
+        """Whether a photo was made like the run's: else its superpixels are not what the network knows."""
+        superpixels, similarities, *size = settings
+        one = {"superpixels": superpixels, "similarities": similarities, "smallest": size, "largest": size}
+        return self.like(self._replace(**one))
+
+    def like(self, other: "Survey") -> bool:
+        """Whether other photos were made with the same settings, at about the same size."""
+        (least, most), (other_least, other_most) = (
+            [width * height for width, height in (photos.smallest, photos.largest)] for photos in (self, other)
+        )
+        alike = (self.superpixels, self.similarities) == (other.superpixels, other.similarities)
+        return alike and least / SLACK <= other_least and other_most <= most * SLACK
 
 
-def survey(paths: Sequence[Path], share: float) -> Survey:
-    """Read all examples of the training shards once and hold out `share` of them for validation.
+class Photos(NamedTuple):
+    """The photos of a run as they are now in its shards."""
 
-    Raises Failure for a shard that cannot be read, photos made with different similarities or superpixels, or none
-    with a measured depth.
+    train: list[Photo]
+    held_out: list[Photo]
+
+
+def begin(run: Path, shards: Sequence[Path], share: float) -> tuple[Survey, Photos]:
+    """Read the photos of the shards once, hold out about `share` of them in whole groups, and write both files.
+
+    Raises Failure for a shard that is missing or damaged, photos made with different similarities or superpixels, or
+    none with a measured depth.
     """
-    keys, settings = [], None
+    photos: list[Photo] = []
     metres, pixels, logs, superpixels = 0.0, 0, 0.0, 0
-    for example in shards.read(paths, ("source", "settings", "depth", "depth_map")):
-        made = Settings.from_json(example["settings"].decode())
-        settings = settings or made
-        if made[:2] != settings[:2]:
+    for photo, example in index.read(shards, ("depth", "depth_map")):
+        if photos and photo.settings[:2] != photos[0].settings[:2]:
             raise Failure(
-                f"{example['source'].decode()}: made with superpixels {made.superpixels} and similarities "
-                f"{','.join(made.similarities)}, the photos before it with {settings.superpixels} and "
-                f"{','.join(settings.similarities)}; make all patches alike (make-patches --force)"
+                f"{photo.source}: made with {made(photo)}, but {photos[0].source} with "
+                f"{made(photos[0])}; make all patches alike (make-patches --force)"
             )
-        keys.append(int(batches.held_out_key(example["source"])))
+        photos.append(photo)
         depths, log_depths = (
             example["depth_map"][example["depth_map"] > 0],
             np.log(example["depth"][example["depth"] > 0]),
@@ -48,20 +87,114 @@ def survey(paths: Sequence[Path], share: float) -> Survey:
         logs, superpixels = logs + log_depths.sum(dtype=np.float64), superpixels + log_depths.size
     if not superpixels:
         raise Failure("the shards hold no photo with a measured depth")
-    held_out = round(share * len(keys)) if len(keys) > 1 else 0
-    key = sorted(keys)[held_out - 1] if held_out else -1
-    return Survey(len(keys), held_out, key, metres / pixels, logs / superpixels, settings.to_json())
+    groups = held_out_groups(Counter(photo.group for photo in photos), share)
+    known = Photos([p for p in photos if p.group not in groups], [p for p in photos if p.group in groups])
+    by_pixels = sorted((photo.settings.width * photo.settings.height, photo.settings[2:]) for photo in photos)
+    survey = Survey(
+        VERSION, len(photos), len(known.held_out), metres / pixels, logs / superpixels, *photos[0].settings[:2],
+        by_pixels[0][1], by_pixels[-1][1], write_photos(run, known),
+    )  # fmt: skip
+    files.write_json(run / "survey.json", survey._asdict())
+    return survey, known
 
 
-def write(path: Path, survey: Survey) -> None:
-    files.write_json(path, survey._asdict())
+def held_out_groups(sizes: Counter[str], share: float) -> set[str]:
+    """Groups that together have about `share` of the photos, the same each time; none where that is half a photo.
+
+    `sizes` has the photos of each group. Groups come in the order of a hash of their names; one that would take more
+    photos than wanted is passed over. Where all would, the smallest is taken.
+    """
+    wanted, chosen = round(share * sizes.total()), set()
+    if len(sizes) < 2 or not wanted:
+        return chosen
+    for group in sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest()):
+        if sum(sizes[name] for name in chosen) + sizes[group] <= wanted:
+            chosen.add(group)
+    return chosen or {min(sizes, key=lambda name: (sizes[name], name))}
 
 
-def read(path: Path) -> Survey:
-    """The survey of a run; Failure where there is none."""
+def go_on(run: Path, shards: Sequence[Path]) -> tuple[Survey, Photos]:
+    """The survey of a run that began before, and its photos as the shards hold them now.
+
+    Photos added and gone since are told and recorded. A new photo of a group that has one held out is held out, too.
+    Raises Failure for photos that were made with other settings than the run's.
+    """
+    survey, then = read(run), read_photos(run)
+    parts = {(source, digest): part for source, _, part, digest in then}
+    sources = {source: part for source, _, part, _ in then}
+    held_out = {group for _, group, part, _ in then if part == HELD_OUT}
+    now = Photos([], [])
+    for photo, _ in index.read(shards):
+        if not survey.fits(photo.settings):
+            raise Failure(mismatch(photo, survey, run))
+        new = HELD_OUT if photo.group in held_out else TRAIN
+        part = parts.get((photo.source, photo.digest)) or sources.get(photo.source, new)
+        (now.held_out if part == HELD_OUT else now.train).append(photo)
+    here = Counter((photo.source, photo.digest) for photo in (*now.train, *now.held_out))
+    added, gone = here - Counter(parts.keys()), Counter(parts.keys()) - here
+    if added or gone:
+        changed = len({source for source, _ in added} & {source for source, _ in gone})
+        say(
+            f"{run}: the photos are not those it was trained on so far: {added.total() - changed} added, "
+            f"{gone.total() - changed} gone, {changed} changed ({min(added or gone)[0]}, ...)"
+        )
+        digest = write_photos(run, now)
+        survey = survey._replace(photos=here.total(), held_out=len(now.held_out), digest=digest)
+        files.write_json(run / "survey.json", survey._asdict())
+    return survey, now
+
+
+def mismatch(photo: Photo, survey: Survey, run: Path) -> str:
+    """Why a photo is refused, naming what it was made with and what the run's were."""
+    return (
+        f"{photo.source}: made with {made(photo)}, but {run} was trained on photos with "
+        f"{survey.made_with()}; make them alike (make-patches)"
+    )
+
+
+def made(photo: Photo) -> str:
+    """What one photo was made with, for people."""
+    superpixels, similarities, width, height = photo.settings
+    return in_words(superpixels, similarities, f"{width}×{height}")
+
+
+def in_words(superpixels: str, similarities: Sequence[str], size: str) -> str:
+    return f"superpixels {superpixels}, similarities {','.join(similarities)}, {size} pixels"
+
+
+def write_photos(run: Path, photos: Photos) -> str:
+    """Write photos.tsv and return its digest."""
+    path = run / "photos.tsv"
+    with files.whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, "excel-tab", lineterminator="\n")
+        for part, members in ((TRAIN, photos.train), (HELD_OUT, photos.held_out)):
+            table.writerows((photo.source, photo.group, part, photo.digest) for photo in members)
+    return files.sha256(path)
+
+
+def read_photos(run: Path) -> list[tuple[str, str, str, str]]:
+    """The lines of photos.tsv: source, group, part and digest of each photo; Failure where they are none."""
+    path = run / "photos.tsv"
     try:
-        return Survey(**json.loads(path.read_text()))
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [tuple(row) for row in csv.reader(file, "excel-tab")]
     except FileNotFoundError:
-        raise Failure(f"{path.parent}: not a run of train-depth ({path.name} is missing)") from None
-    except (ValueError, TypeError) as error:
+        raise Failure(f"{path}: missing; without it nobody knows which photos were held out") from None
+    if any(len(row) != 4 or row[2] not in (TRAIN, HELD_OUT) for row in rows):
+        raise Failure(f"{path}: damaged")
+    return rows
+
+
+def read(run: Path) -> Survey:
+    """The survey of a run; Failure where there is none."""
+    path = run / "survey.json"
+    try:
+        values = json.loads(path.read_text())
+        if values.get("version") != VERSION:
+            raise Failure(f"{run}: a run of another version of depthfield; train it anew")
+        pairs = {name: tuple(values[name]) for name in ("similarities", "smallest", "largest")}
+        return Survey(**values | pairs)
+    except FileNotFoundError:
+        raise Failure(f"{run}: not a run of train-depth ({path.name} is missing)") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Failure(f"{path}: damaged: {error}") from None

@@ -11,17 +11,21 @@ from depthfield import files, tool
 from depthfield.network import encoders
 from depthfield.network.model import DepthField
 from depthfield.tool import Failure, say
-from depthfield.training import checkpoints
+from depthfield.training import checkpoints, survey
+from depthfield.training import recipe as recipes
+from depthfield.training.survey import Survey
 
 
-def begin(model: DepthField, where: str, record: Path) -> None:
+def begin(model: DepthField, where: str, photos: Survey, record: Path) -> None:
     """Take the weights `where` has for this model, tell which were taken and which not, and note them in `record`.
 
-    `where` is the folder of a run; a file, `.weights.h5`, `.h5` or `.keras`, of the model of keras.applications the
-    encoder is made of; or "imagenet", where that can be downloaded. Raises Failure where nothing fits.
+    `where` is the folder of a run, whose photos must have been made as `photos` were; a file, `.weights.h5`, `.h5` or
+    `.keras`, of the model of keras.applications the encoder is made of; or "imagenet", where that can be downloaded.
+    Raises Failure where nothing fits.
     """
-    variables = {variable.path: variable for variable in model.variables}
-    found = of_run(Path(where)) if Path(where).is_dir() else of_backbone(model, where)
+    own = (model.tau.path, model.scale.path)  # they are set on photos held out here
+    variables = {variable.path: variable for variable in model.variables if variable.path not in own}
+    found = of_run(Path(where), photos, record.parent) if Path(where).is_dir() else of_backbone(model, where)
     fits = {path for path, value in found.items() if path in variables and variables[path].shape == value.shape}
     if not fits:
         raise Failure(f"{where}: no weights that fit this recipe's network")
@@ -45,11 +49,20 @@ def layers_of(paths) -> list[str]:
     return sorted({path.removeprefix("field/").rpartition("/")[0] or path for path in paths})
 
 
-def of_run(run: Path) -> Mapping[str, np.ndarray]:
-    newest = checkpoints.newest(run / "checkpoints")
+def of_run(other: Path, photos: Survey, run: Path) -> Mapping[str, np.ndarray]:
+    """The values of another run's model by the paths of its variables."""
+    newest = checkpoints.newest(other / "checkpoints")
     if newest is None:
-        raise Failure(f"{run}: no checkpoint to begin with")
-    return newest[1]
+        raise Failure(f"{other}: no checkpoint to begin with")
+    its = survey.read(other)
+    if not its.like(photos):
+        raise Failure(f"{other}: trained on photos with {its.made_with()}, not with {photos.made_with()} as {run}")
+    values = dict(newest.values)
+    names, own = (recipes.load(str(folder / "recipe.toml")).similarities for folder in (other, run))
+    if names != own:
+        say(f"{other}: its field has the similarities {','.join(names)}, not {','.join(own)}")
+        values.pop("field/beta", None)
+    return values
 
 
 def of_backbone(model: DepthField, where: str) -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
 """How good the model is on the training photos held out, and the uncertainty (τ and scale) that fits them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -10,18 +9,18 @@ from depthfield import picture, scoring
 from depthfield.field import fill, random_field
 from depthfield.network.model import DepthField
 from depthfield.records import batches
+from depthfield.records.index import Photo
 
-BATCH = 8
 PICTURED = 3  # photos shown in TensorBoard
 
 
 class Validation:
-    """The held-out photos of a training, measured whenever asked. Where none are held out, all photos stand in."""
+    """Photos measured whenever asked: those held out, whose `calibrate` sets τ and scale, or others in their place."""
 
-    def __init__(self, model: DepthField, shards: Sequence[Path], held_out_key: int):
-        self.model = model
-        self.photos = batches.photos(shards, None if held_out_key < 0 else held_out_key)
-        self.batches = batches.padded(self.photos, BATCH)
+    def __init__(self, model: DepthField, photos: Sequence[Photo], batch_size: int, calibrate: bool):
+        self.model, self.calibrate = model, calibrate
+        self.batches = batches.once(photos, batch_size)
+        self.pictured = batches.once(photos[:PICTURED], 1)
         self.measure = tf.function(self._measure, input_signature=[self.batches.element_spec])
 
     def _measure(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
@@ -32,10 +31,10 @@ class Validation:
         return z, y, (y - batch["log_depth"]) / deviation, *terms
 
     def run(self) -> dict[str, float]:
-        """Measure the model, set its τ and scale to the best for these photos, and return scores by name.
+        """Measure the model, set its τ and scale to the best for held-out photos, and return scores by name.
 
         The scores are over superpixels, each against its mean measured depth: quick, and close to those over pixels.
-        `nll` is -log Pr(y | photo) a measured superpixel at the new τ; `scale` is the root of the mean squared error in
+        `nll` is -log Pr(y | photo) a measured superpixel at that τ; `scale` is the root of the mean squared error in
         deviations before it is applied; `unary_rel` is that of z without the field.
         """
         answers, unaries, squares, q, log_determinants, measured = [], [], 0.0, 0.0, 0.0, 0.0
@@ -49,9 +48,9 @@ class Validation:
             q += float(tf.reduce_sum(batch_q))
             log_determinants += float(tf.reduce_sum(batch_log))
             measured += known.sum()
-        tau = random_field.best_tau(q, measured)
+        tau = random_field.best_tau(q, measured) if self.calibrate else 1.0
         scale = float(np.sqrt(tau * squares / measured))
-        if np.isfinite(tau * scale):
+        if self.calibrate and np.isfinite(tau * scale):
             self.model.tau.assign(tau)
             self.model.scale.assign(scale)
         nll = random_field.negative_log_likelihood(q, log_determinants, measured, tau)
@@ -62,12 +61,12 @@ class Validation:
     def pictures(self) -> np.ndarray:
         """photo | truth | prediction | uncertainty of the first photos, uint8 [P, H, 4W + gaps, 3]."""
         panels = []
-        for photo in self.photos.take(PICTURED):
-            batch = {name: value[None] for name, value in photo.items()}
+        for batch in self.pictured:
+            photo = {name: value[0] for name, value in batch.items()}
             y, sigma = self.model.marginals(batch)
             truth = np.where(photo["measured"], np.exp(photo["log_depth"]), np.nan)
             image, labels, pairs = (photo[name].numpy() for name in ("image", "superpixels", "pairs"))
             depth, deviation = np.moveaxis(fill.smooth(np.stack([y[0], sigma[0]], axis=1), image, labels, pairs), 2, 0)
-            panels.append(picture.panel(image, truth[labels], np.exp(depth), np.exp(depth) * deviation))
+            panels.append(picture.panel(image, truth[labels], np.exp(depth), np.exp(depth) * deviation, self.calibrate))
         same = [one for one in panels if one.shape == panels[0].shape]
         return np.stack(same)

@@ -23,12 +23,12 @@ class Here:
         return contextlib.nullcontext()
 
     def rounds(
-        self, round: Callable[[], Callable], batches: Callable[[], tf.data.Dataset], count: Callable[[], int]
+        self, next_round: Callable[[], Callable], batches: Callable[[], tf.data.Dataset], count: Callable[[], int]
     ) -> Iterator[tf.Tensor]:
-        """The loss of each round while `count()` says that rounds are left to start, each the one `round()` gives."""
+        """The loss of each round, `next_round()` of the batches, while `count()` says that rounds are left to start."""
         iterator = iter(batches())
         while count() > 0:
-            yield round()(iterator)
+            yield next_round()(iterator)
 
 
 class Cluster:
@@ -50,8 +50,12 @@ class Cluster:
     def scope(self):
         return self.strategy.scope()
 
+    def worker(self) -> tf.Tensor:
+        """The index of the worker, int64 []: in the graph of its batches."""
+        return tf.distribute.coordinator.experimental_get_current_worker_index()
+
     def rounds(
-        self, round: Callable[[], Callable], batches: Callable[[], tf.data.Dataset], count: Callable[[], int]
+        self, next_round: Callable[[], Callable], batches: Callable[[], tf.data.Dataset], count: Callable[[], int]
     ) -> Iterator[tf.Tensor | None]:
         """The loss of each round as it ends, by whatever worker; None where it is not known, or after WAIT_SECONDS.
 
@@ -74,7 +78,7 @@ class Cluster:
         while True:
             while flying < AHEAD * self.workers and count() - flying > 0:
                 flying += 1
-                value = self.coordinator.schedule(round(), args=(iterators,))
+                value = self.coordinator.schedule(next_round(), args=(iterators,))
                 threading.Thread(target=fetch, args=(value,), daemon=True).start()
             if not flying:
                 return

@@ -1,0 +1,91 @@
+"""What a set of shards holds: each photo with its settings, its group, and where in which file its record lies.
+
+A TFRecord file is a row of records: 8 bytes of length, 4 of its checksum, the record, 4 of its checksum. Knowing where
+each lies, photos can be read in any order without reading those before.
+"""
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from depthfield.records import shards
+from depthfield.records.patches import Settings
+from depthfield.tool import Failure
+
+BEFORE, BEHIND = 12, 4  # bytes of a record's frame
+MEMBER = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.tfrecord")
+
+
+class Photo(NamedTuple):
+    """One photo of a set of shards."""
+
+    source: str  # where it came from, for people
+    group: str  # photos of one group show the same place
+    settings: Settings
+    digest: str  # of its record
+    shard: Path
+    offset: int  # of its record in the shard, in bytes
+    length: int
+
+
+def read(paths: Sequence[Path], fields: Sequence[str] = ()) -> Iterator[tuple[Photo, dict[str, np.ndarray]]]:
+    """Each photo of the shards in order, with the `fields` of its example (see shards.decode).
+
+    Raises Failure for shards that are missing or damaged, naming them.
+    """
+    complete(paths)
+    for shard in paths:
+        offset = BEFORE
+        for serialized, example in shards.examples(shard, ("source", "group", "settings", *fields)):
+            source, group, settings = (example[name].decode() for name in ("source", "group", "settings"))
+            digest = hashlib.sha256(serialized).hexdigest()[:16]
+            yield Photo(source, group, Settings.from_json(settings), digest, shard, offset, len(serialized)), example
+            offset += len(serialized) + BEHIND + BEFORE
+
+
+def complete(paths: Sequence[Path]) -> None:
+    """Raise Failure, naming what is missing, unless all shards of each set are there, as SPLIT-00003-of-00008 says."""
+    sets = defaultdict(set)
+    for path in paths:
+        if member := MEMBER.fullmatch(path.name):
+            sets[path.parent, member[1], int(member[3])].add(int(member[2]))
+    for (folder, split, count), given in sets.items():
+        names = [folder / f"{split}-{index:05d}-of-{count:05d}.tfrecord" for index in range(count)]
+        missing = [name.name for index, name in enumerate(names) if index not in given and not name.exists()]
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise Failure(f"{folder}: shards are missing: {', '.join(missing[:3])}{more}; make them with to-tfrecord")
+
+
+class Locations(NamedTuple):
+    """Where records lie, as tensors of N photos, so that workers on other hosts can read them."""
+
+    shards: tf.Tensor  # string [S]
+    shard: tf.Tensor  # int64 [N]: an index of `shards`
+    frame: tf.Tensor  # int64 [N, 3]: bytes before the record, of it, behind it
+
+
+def locations(photos: Sequence[Photo]) -> Locations:
+    """The tensors by which `record` finds these photos."""
+    names = list(dict.fromkeys(photo.shard for photo in photos))
+    number = {name: index for index, name in enumerate(names)}
+    size = {name: name.stat().st_size for name in names}
+    frames = [(p.offset, p.length, size[p.shard] - p.offset - p.length) for p in photos]
+    return Locations(
+        tf.constant([str(name) for name in names]),
+        tf.constant([number[photo.shard] for photo in photos], tf.int64),
+        tf.constant(frames, tf.int64, shape=[len(frames), 3]),
+    )
+
+
+def record(places: Locations, photo: tf.Tensor) -> tf.Tensor:
+    """The serialised example of the photo of this number, int64 []; in a graph."""
+    before, length, behind = tf.unstack(places.frame[photo])
+    shard = places.shards[places.shard[photo]]
+    return tf.data.FixedLengthRecordDataset(shard, length, before, behind).get_single_element()
