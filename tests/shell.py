@@ -31,6 +31,11 @@ def records(data: Path, count: str, size: str, superpixels: str) -> subprocess.C
     return done
 
 
+def shards(data: Path, split: str) -> list[Path]:
+    """Those of the rooms in the DATA_DIR `data`."""
+    return sorted((data / "rooms/records").glob(f"{split}-*"))
+
+
 def wait_for(what: Callable, seconds: float = 90, why: str = "what the test waits for"):
     """What `what()` is as soon as it is true. Two busy cores import TensorFlow slowly."""
     end = time.monotonic() + seconds
