@@ -142,6 +142,16 @@ def test_settings_given_to_make_do_not_reach_the_tests():
     assert left["GRID"] == "no" and not left.keys() & {*given, "DATASET", "DATA_DIR", "MAKEFLAGS"}
 
 
+@pytest.mark.parametrize("words", ["TO|DO: faster", "NOTE| FROM THE LEAD", "remove it when| read", ""])
+def test_lint_finds_a_note_to_somebody(tmp_path, words):
+    note = words.replace("|", "")  # so that lint does not find it here
+    shutil.copy(PROJECT / "Makefile", tmp_path)
+    (tmp_path / "depth.py").write_text(f"x = 1  # metres\n# {note}\n")
+    subprocess.run("git init -q && git add .", shell=True, cwd=tmp_path, check=True)
+    done = subprocess.run(["make", "-s", "working-notes"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == ((2, f"depth.py:2:# {note}\n") if note else (0, ""))
+
+
 # ---- every command
 
 
