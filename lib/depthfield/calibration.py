@@ -36,18 +36,18 @@ def figure(counted: np.ndarray, calibrated: bool) -> Image.Image:
     picture = Image.new("RGB", (SIDE, SIDE), "white")
     draw, size = ImageDraw.Draw(picture), SIDE - 2 * MARGIN
 
-    def place(right: float, up: float) -> tuple[float, float]:
+    def to_pixels(right: float, up: float) -> tuple[float, float]:
         return MARGIN + right * size, SIDE - MARGIN - up * size
 
     for tick in (0, 0.25, 0.5, 0.75, 1):
-        draw.line([place(tick, 0), place(tick, 1)], "#dddddd")
-        draw.line([place(0, tick), place(1, tick)], "#dddddd")
-        draw.text(place(tick, -0.02), f"{tick:.0%}", "black", anchor="mt")
-        draw.text(place(-0.02, tick), f"{tick:.0%}", "black", anchor="rm")
-    draw.line([place(0, 0), place(1, 1)], "#888888")
-    draw.line([place(*point) for point in zip(expected, observed, strict=True)], "#31688e", width=3)
+        draw.line([to_pixels(tick, 0), to_pixels(tick, 1)], "#dddddd")
+        draw.line([to_pixels(0, tick), to_pixels(1, tick)], "#dddddd")
+        draw.text(to_pixels(tick, -0.02), f"{tick:.0%}", "black", anchor="mt")
+        draw.text(to_pixels(-0.02, tick), f"{tick:.0%}", "black", anchor="rm")
+    draw.line([to_pixels(0, 0), to_pixels(1, 1)], "#888888")
+    draw.line([to_pixels(*point) for point in zip(expected, observed, strict=True)], "#31688e", width=3)
     for deviations in (1, 2):
-        right, up = place(math.erf(deviations / math.sqrt(2)), within(counted, deviations))
+        right, up = to_pixels(math.erf(deviations / math.sqrt(2)), within(counted, deviations))
         draw.ellipse([right - 5, up - 5, right + 5, up + 5], "#31688e")
         draw.text((right - 9, up), f"within {deviations}: {within(counted, deviations):.0%}", "black", anchor="rm")
     draw.text((SIDE / 2, SIDE - 6), "share of a Gaussian's errors", "black", anchor="mb")

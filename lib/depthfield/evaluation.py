@@ -49,7 +49,7 @@ def of_run(
             path = pictures / f"{Path(example['name'].decode()).name}.png"
             write_panel(path, example["image"], truth, predicted, predictor.calibrated)
             say(path)
-    if not any(one.pixels for one in field):
+    if not any(image.pixels for image in field):
         raise Failure("the shards hold no photo with a measured depth")
     if pictures is not None:
         with files.whole(pictures / "calibration.png") as temporary:

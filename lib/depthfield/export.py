@@ -34,7 +34,7 @@ class Portable(tf.Module):
         photos = self.predictor.survey
         scaled = shrunk(photo, math.prod(photos.largest))
         maps = self.maps(scaled, superpixels.segment(scaled, photos.superpixels))
-        return {name: tf.image.resize(one[..., None], tf.shape(photo)[:2])[..., 0] for name, one in maps.items()}
+        return {name: tf.image.resize(values[..., None], tf.shape(photo)[:2])[..., 0] for name, values in maps.items()}
 
     @tf.function(input_signature=[PHOTO, SUPERPIXELS], autograph=False)
     def divided(self, photo: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -43,20 +43,20 @@ class Portable(tf.Module):
         possible = tf.clip_by_value(labels, 0, tf.size(labels) - 1)
         used = tf.math.count_nonzero(tf.math.bincount(tf.reshape(possible, [-1])), dtype=tf.int32)
         whole = (tf.reduce_min(labels) >= 0) & (used == superpixels.number(labels))
-        told = (
+        checks = (
             tf.debugging.Assert(fit, ["superpixels are not of the photo's size"]),
             tf.debugging.Assert(whole, ["superpixels are not labelled 0 to n-1, each used"]),
         )
-        with tf.control_dependencies(told):
+        with tf.control_dependencies(checks):
             return self.maps(tf.identity(photo), tf.identity(labels))
 
     def maps(self, photo: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         pairs, recipe = superpixels.pairs(labels), self.predictor.recipe
         names = self.predictor.survey.similarities
-        one = {"image": photo, "superpixels": labels, "pairs": pairs}
-        one["similarities"] = similarity.similarities(photo, labels, pairs, names, recipe.similarities)
-        one["present"] = tf.ones([superpixels.number(labels)], tf.bool)
-        y, deviation = self.predictor.marginals({name: value[None] for name, value in one.items()})
+        fields = {"image": photo, "superpixels": labels, "pairs": pairs}
+        fields["similarities"] = similarity.similarities(photo, labels, pairs, names, recipe.similarities)
+        fields["present"] = tf.ones([superpixels.number(labels)], tf.bool)
+        y, deviation = self.predictor.marginals({name: value[None] for name, value in fields.items()})
         filled = fill.smooth(tf.stack([y[0], deviation[0]], axis=1), photo, labels, pairs)
         depth = tf.clip_by_value(tf.exp(filled[..., 0]), recipe.nearest, recipe.farthest)
         return {"depth": depth, "sigma": depth * filled[..., 1]}

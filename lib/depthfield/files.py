@@ -7,8 +7,26 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from depthfield.tool import Failure, reason
+
+
+def check_writable(path: Path) -> None:
+    """Make sure that `whole` can write `path`, before hours are spent on what it is to hold; makes its folder.
+
+    Raises Failure where `path` is a folder or a device, or nothing can be written beside it.
+    """
+    if path.exists() and not path.is_file():
+        raise Failure(f"{path}: {'a folder' if path.is_dir() else 'no regular file'}; name a file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise Failure(f"{path}: cannot be written ({reason(error)})") from None
 
 
 @contextlib.contextmanager

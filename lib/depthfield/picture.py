@@ -13,8 +13,8 @@ UNMEASURED = (0, 0, 0)
 
 def coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """A map, float H×W, as uint8 H×W×3, from `low` (yellow) to `high` (violet); NaN is black."""
-    place = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-9), 0, 1) * (len(ANCHORS) - 1)
-    channels = [np.interp(place, np.arange(len(ANCHORS)), ANCHORS[:, channel]) for channel in range(3)]
+    position = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-9), 0, 1) * (len(ANCHORS) - 1)
+    channels = [np.interp(position, np.arange(len(ANCHORS)), ANCHORS[:, channel]) for channel in range(3)]
     picture = np.stack(channels, axis=-1).round().astype(np.uint8)
     picture[np.isnan(values)] = UNMEASURED
     return picture
@@ -22,7 +22,7 @@ def coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def span(*maps: np.ndarray) -> tuple[float, float]:
     """The 2nd and 98th percentile of the values of several maps, to colour them alike."""
-    values = np.concatenate([np.ravel(one) for one in maps])
+    values = np.concatenate([np.ravel(values) for values in maps])
     values = values[~np.isnan(values)]
     return tuple(np.percentile(values, (2, 98))) if len(values) else (0.0, 1.0)
 

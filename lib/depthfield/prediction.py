@@ -104,8 +104,8 @@ def write(prediction: Prediction, out: Path, name: str, scale: float, kinds: Seq
     """
     depth = out / "depth" / f"{name}.png"
     images.write_depth_png(depth, prediction.depth, scale)
-    if "npy" in kinds:
-        write_array(depth.with_suffix(".npy"), prediction.depth)
+    if "npy" in kinds:  # in a folder of its own: score-depth wants one depth map a photo
+        write_array(out / "npy" / f"{name}.npy", prediction.depth)
     if "uncertainty" in kinds:
         write_array(out / "uncertainty" / f"{name}.npy", prediction.sigma)
     if "picture" in kinds:

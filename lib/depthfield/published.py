@@ -51,24 +51,26 @@ def table(name: str, summaries: dict[str, dict], beside: bool) -> str:
     """
     headline = protocols.PROTOCOLS[name].headline
     rows = [
-        (f"{name}, {who}, {kind}{' *' * (kind == headline)}", one[kind])
-        for who, one in summaries.items()
-        for kind in scoring.AVERAGES
+        (f"{name}, {method}, {average}{' *' * (average == headline)}", scored[average])
+        for method, scored in summaries.items()
+        for average in scoring.AVERAGES
     ]
     published = ROWS[name] if beside else ()
     sources = list(dict.fromkeys(row.source for row in published))
     for row in published:
         label = f"{name}, published {row.method} [{sources.index(row.source) + 1}]"
         rows.append((label, dict(zip(scoring.METRICS, row.values, strict=False))))
-    one = next(iter(summaries.values()))
+    extent = next(iter(summaries.values()))  # the same for all
     lines = [*scoring.columns(rows), f"{name}: {protocols.PROTOCOLS[name].rule} (*)"]
     lines.append(
-        f"scored here: {one['images']} of {one['official images']} photos, {one['pixels']} pixels, of {one['dataset']}"
+        f"scored here: {extent['images']} of {extent['official images']} photos, {extent['pixels']} pixels, "
+        f"of {extent['dataset']}"
     )
     lines += [
-        f"{who}: {one['steps']} steps on {one['training photos']} photos, weights from {one['weights from'] or 'none'}"
-        for who, one in summaries.items()
-        if "steps" in one
+        f"{method}: {scored['steps']} steps on {scored['training photos']} photos, "
+        f"weights from {scored['weights from'] or 'none'}"
+        for method, scored in summaries.items()
+        if "steps" in scored
     ]
     lines += [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
     if beside and not published:

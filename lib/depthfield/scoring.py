@@ -4,6 +4,7 @@ The formulas are those of Liu et al. and Eigen et al., as in FCRN's error_metric
 over images are two different numbers; every score here says which it is.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ import numpy as np
 
 METRICS = ("rel", "log10", "rms", "delta1", "delta2", "delta3")
 AVERAGES = POOLED, MEAN = "pooled over pixels", "mean of images"
+# Rounding to float32 moves each of two depths by up to 2^-24 of itself, so a ratio of 1.25 may come out 2^-23 smaller.
+TIE = 1 - 2.0**-23
 
 
 class Tally(NamedTuple):
@@ -21,19 +24,25 @@ class Tally(NamedTuple):
     measured: int  # in the truth
 
 
+def known(depth: np.ndarray) -> np.ndarray:
+    """Where a map of metres, float of any shape, holds a depth: bool; NaN, infinity, 0 and negative values are none."""
+    return np.isfinite(depth) & (depth > 0)
+
+
 def tally(predicted: np.ndarray, truth: np.ndarray) -> Tally:
-    """Compare two maps of metres of one shape; NaN or ≤ 0 is no measurement in truth, no prediction in predicted."""
-    measured = truth > 0
-    both = measured & (predicted > 0)
+    """Compare two maps of metres of one shape where both are `known`.
+
+    A delta counts ratios below its threshold. A ratio that equals it but for the rounding of float32 is not below.
+    """
+    measured = known(truth)
+    both = measured & known(predicted)
     p, g = predicted[both].astype(np.float64), truth[both].astype(np.float64)
     ratio = np.maximum(p / g, g / p)
     terms = [
         np.abs(p - g) / g,
         np.abs(np.log10(p / g)),
         (p - g) ** 2,
-        ratio < 1.25,
-        ratio < 1.25**2,
-        ratio < 1.25**3,
+        *(ratio < 1.25**power * TIE for power in (1, 2, 3)),
     ]
     return Tally(np.array([term.sum() for term in terms], np.float64), int(both.sum()), int(measured.sum()))
 
@@ -49,30 +58,35 @@ def summary(tallies: list[Tally]) -> dict:
 
     Images without a pixel to compare are left out. Raises ValueError where none is left.
     """
-    compared = [one for one in tallies if one.pixels]
+    compared = [image for image in tallies if image.pixels]
     if not compared:
         raise ValueError("no pixel has both a prediction and a measurement")
-    pixels = sum(one.pixels for one in compared)
-    pooled = scores(sum(one.sums for one in compared), pixels)
-    each = [scores(one.sums, one.pixels) for one in compared]
+    pixels, measured = sum(image.pixels for image in compared), sum(image.measured for image in tallies)
+    pooled = scores(sum(image.sums for image in compared), pixels)
+    each = [scores(image.sums, image.pixels) for image in compared]
     return {
         POOLED: {name: float(pooled[name]) for name in METRICS},
-        MEAN: {name: float(np.mean([image[name] for image in each])) for name in METRICS},
+        MEAN: {name: float(np.mean([values[name] for values in each])) for name in METRICS},
         "images": len(compared),
         "pixels": pixels,
-        "coverage": pixels / sum(one.measured for one in tallies),
+        "measured": measured,
+        "coverage": pixels / measured,
     }
 
 
 def table(summaries: dict[str, dict]) -> str:
-    """Summaries by name, as lines for a person."""
-    rows = columns((f"{name}, {kind}", one[kind]) for name, one in summaries.items() for kind in AVERAGES)
-    for name, one in summaries.items():
-        if "within 1 σ" in one:
-            shares = (f"{one[f'within {number} σ']:.1%} within {number} σ" for number in (1, 2))
-            mark = "" if one["calibrated"] else ", not calibrated"
-            rows.append(f"{name}, errors: {', '.join(shares)} (a Gaussian's: 68.3%, 95.4%){mark}")
-    return "\n".join(rows)
+    """Summaries by name, as lines for a person. The share of pixels scored is rounded down: 100.0% means all."""
+    averages = itertools.product(summaries, AVERAGES)
+    lines = columns((f"{name}, {average}", summaries[name][average]) for name, average in averages)
+    for name, scored in summaries.items():
+        pixels, measured = scored["pixels"], scored["measured"]
+        share = f"{1000 * pixels // measured / 10:.1f}%"
+        lines.append(f"{name}, scored: {share} of the measured pixels, {pixels} of {measured}")
+        if "within 1 σ" in scored:
+            shares = (f"{scored[f'within {number} σ']:.1%} within {number} σ" for number in (1, 2))
+            mark = "" if scored["calibrated"] else ", not calibrated"
+            lines.append(f"{name}, errors: {', '.join(shares)} (a Gaussian's: 68.3%, 95.4%){mark}")
+    return "\n".join(lines)
 
 
 def columns(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:
@@ -81,6 +95,6 @@ def columns(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:
     width = max(42, *(len(label) + 1 for label, _ in rows))
     lines = [" " * width + "".join(f"{metric:>8}" for metric in METRICS)]
     for label, values in rows:
-        told = (f"{values[metric]:.3f}" if metric in values else "-" for metric in METRICS)
-        lines.append(f"{label:{width}}" + "".join(f"{value:>8}" for value in told))
+        cells = (f"{values[metric]:.3f}" if metric in values else "-" for metric in METRICS)
+        lines.append(f"{label:{width}}" + "".join(f"{cell:>8}" for cell in cells))
     return lines

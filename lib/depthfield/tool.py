@@ -103,7 +103,7 @@ def _die(fatal: list[int]) -> None:
     for number in fatal:
         _flush_stdout()
         signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])  # `spread` may have been interrupted while it blocked it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])  # `parallel` may have been interrupted while it blocked it
         os.kill(os.getpid(), number)
 
 
@@ -191,17 +191,17 @@ def progress(items: Iterable[Item], total: int | None, unit: str) -> Iterator[It
 
         yield from tqdm(items, total=total, unit=f" {unit}", desc=name(), dynamic_ncols=True, leave=False)
         return
-    begun = told = time.monotonic()
+    begun = logged = time.monotonic()
     for count, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - told >= LOG_SECONDS:
-            told, rate = now, count / (now - begun)
+        if now - logged >= LOG_SECONDS:
+            logged, rate = now, count / (now - begun)
             left = f" of {total} {unit}, {rate:.3g}/s, {(total - count) / rate:.0f} s left" if total else f" {unit}"
             say(f"{count}{left}")
 
 
-def spread(function: Callable[[Item], object], items: Iterable[Item], jobs: int) -> Iterator:
+def parallel(function: Callable[[Item], object], items: Iterable[Item], jobs: int) -> Iterator:
     """`function` of each item, in order, computed by `jobs` processes (this one alone where it is 1).
 
     Whatever ends the caller, an exception or a signal, ends the processes at once.

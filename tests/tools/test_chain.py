@@ -135,6 +135,16 @@ def test_settings_given_to_make_do_not_reach_the_tests():
     assert left["GRID"] == "no" and not left.keys() & {*given, "DATASET", "DATA_DIR", "MAKEFLAGS"}
 
 
+@pytest.mark.parametrize("words", ["TO|DO: faster", "NOTE| FROM THE LEAD", "remove it when| read", ""])
+def test_lint_finds_a_note_to_somebody(tmp_path, words):
+    note = words.replace("|", "")  # so that lint does not find it here
+    shutil.copy(PROJECT / "Makefile", tmp_path)
+    (tmp_path / "depth.py").write_text(f"x = 1  # metres\n# {note}\n")
+    subprocess.run("git init -q && git add .", shell=True, cwd=tmp_path, check=True)
+    done = subprocess.run(["make", "-s", "working-notes"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == ((2, f"depth.py:2:# {note}\n") if note else (0, ""))
+
+
 # ---- every command
 
 
@@ -261,3 +271,59 @@ def test_anybodys_depth_maps_are_scored_by_name(tmp_path):
     done = run("score-depth", "--json", "predicted", "truth", cwd=tmp_path)
     assert done.returncode == 1 and "b.npy: no prediction" in done.stderr
     assert json.loads(done.stdout)["prediction"]["pooled over pixels"]["rel"] == pytest.approx(0.1, rel=1e-4)
+
+
+def folders_of_maps(folder, predicted: dict, truth: dict) -> None:
+    for place, maps in (("predicted", predicted), ("truth", truth)):
+        (folder / place).mkdir()
+        for name, depth in maps.items():
+            np.save(folder / place / f"{name}.npy", depth.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((64, 48), "48×64 pixels, but its truth has 64×48: another aspect ratio"),
+        ((480, 672), "672×480 pixels, but its truth has 64×48: another aspect ratio"),
+        ((1, 1), "1×1 pixels, but its truth has 64×48: too small to be resized"),
+        ((12, 18), "18×12 pixels, but its truth has 64×48: another aspect ratio"),
+        ((17, 23), None),  # 22.7 pixels rounded
+        ((480, 641), None),  # the truth's 63.9 rounded
+    ],
+)
+def test_a_prediction_is_resized_in_proportion_and_never_stretched(tmp_path, shape, said):
+    truth = np.ones((48, 64))
+    folders_of_maps(tmp_path, {"a": 1.1 * np.ones(shape), "b": 1.1 * truth}, {"a": truth, "b": truth})
+    done = run("score-depth", "--json", "predicted", "truth", cwd=tmp_path)
+    scored = json.loads(done.stdout)["prediction"]
+    told = f"score-depth: predicted/a.npy: {said}\n" if said else ""
+    assert (done.returncode, done.stderr, scored["images"]) == (bool(said), told, 1 if said else 2)
+
+
+@pytest.mark.parametrize("folder", ["predicted", "truth"])
+def test_two_depth_maps_of_one_photo_are_an_error(tmp_path, folder):
+    folders_of_maps(tmp_path, {"a": np.ones((20, 20))}, {"a": np.ones((20, 20))})
+    Image.fromarray(np.full((20, 20), 1100, np.uint16)).save(tmp_path / folder / "a.png")
+    done = run("score-depth", "predicted", "truth", cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith(f"score-depth: {folder}/a.png: there is a.npy too") and done.stderr.count("\n") == 1
+
+
+def test_what_has_no_prediction_is_told(tmp_path):
+    hole, left, right = (np.ones((400, 600)) for _ in range(3))
+    hole[7, 7] = left[:, :300] = right[:, 300:] = np.nan
+    folders_of_maps(tmp_path, {"a": hole, "b": left}, {"a": np.ones((400, 600)), "b": right})
+    done = run("score-depth", "predicted", "truth", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.endswith(
+        "predicted/b.npy: no prediction for any of the 120000 measured pixels\n"
+    )
+    assert "\nprediction, scored: 99.9% of the measured pixels, 239999 of 240000\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("save", "said"), [(".", ".: a folder; name a file"), ("file/kept.json", "file/kept.json: cannot be written")]
+)
+def test_where_scores_cannot_be_saved_is_told_before_anything_is_read(tmp_path, save, said):
+    (tmp_path / "file").touch()
+    done = run("score-depth", "--save", save, "nothing", "nowhere", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith(f"score-depth: {said}") and done.stderr.count("\n") == 1

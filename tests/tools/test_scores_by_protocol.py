@@ -81,8 +81,15 @@ def test_a_prediction_that_is_not_there_or_of_no_use_refuses_its_photo(frames, t
     told = done.stderr.splitlines()
     assert done.returncode == 1 and len(told) == 3
     assert f"#2: no prediction 00002.png or .npy in {maps}" in told[0]
-    assert "#5: 1 of the 307200 pixels that count have no prediction" in told[1]
+    assert f"{maps}/00005.npy: 1 of the 307200 pixels that count have no prediction" in told[1]
     assert "nyu, prediction, pooled over pixels *" in done.stdout and "scored here: 1 of 654 photos" in done.stdout
+    hole[:240] = np.nan  # where the raw depth has none
+    hole[300:400, 200:520] = np.nan
+    (maps / "00003.png").rename(maps / "00002.png")
+    np.save(maps / "00003.npy", hole)
+    done = run("score-depth", "--protocol", "nyu-eigen", maps, frames, cwd=tmp_path)
+    assert done.returncode == 1 and f"{maps}/00003.npy: 32000 of the 129360 pixels that count have no" in done.stderr
+    assert "scored here: 1 of 654 photos" in done.stdout
     (tmp_path / "none").mkdir()
     done = run("score-depth", "--protocol", "nyu", "none", frames, cwd=tmp_path)
     assert done.returncode == 1 and "as 00002.png" in done.stderr and done.stderr.count("\n") == 1
@@ -147,7 +154,7 @@ def test_what_cannot_be_scored_is_told_in_one_line(tmp_path, arguments, status, 
 
 def test_make_reproduce_goes_from_download_to_the_table_and_goes_on_where_it_was(tmp_path):
     (tmp_path / "far").mkdir()
-    photos, depths = scenes(8, 72, 96)
+    photos, depths = scenes(8, 480, 640)
     far = write_nyu(tmp_path / "far", photos, depths, train=range(1, 7), test=(7, 8))
     lines = ["[nyu]", 'title = "stand-in"', 'holds = "8 photos"', 'licence = "free"', 'reader = "nyu"']
     for name in (nyu.FRAMES, nyu.DIVISION):
@@ -184,7 +191,7 @@ def test_make_reproduce_goes_from_download_to_the_table_and_goes_on_where_it_was
     rows = [line for line in table.splitlines() if line.startswith("nyu, ")]
     assert rows[0].startswith("nyu, field, pooled over pixels * ") and " 0.213 " in rows[-1]
     assert (
-        f"scored here: 2 of 654 photos, 13824 pixels, of {tmp_path}/data/nyu/raw" in table
+        f"scored here: 2 of 654 photos, 614400 pixels, of {tmp_path}/data/nyu/raw" in table
         and "field: 8 steps on 6 photos" in table
     )
     kept = json.loads((tmp_path / "runs/nyu-tiny/nyu.json").read_text())["field"]["pooled over pixels"]["rel"]

@@ -41,7 +41,7 @@ def test_a_crop_shows_what_was_there_as_a_longer_lens_would():
     colours = {int(label): one["image"].numpy()[one["superpixels"] == label][0] for label in range(48)}
     shares = []
     for seed in seeds(20):
-        cut = {name: value.numpy() for name, value in augmentation.look(one, 0.5, 0.0, seed).items()}
+        cut = {name: value.numpy() for name, value in augmentation.warp(one, 0.5, 0.0, seed).items()}
         labels = cut["superpixels"]
         assert labels.shape == (96, 128) and cut["image"].shape == (96, 128, 3)
         np.testing.assert_array_equal(cut["present"], np.isin(np.arange(48), labels))
@@ -63,7 +63,7 @@ def test_a_crop_shows_what_was_there_as_a_longer_lens_would():
 def test_depths_of_superpixels_cut_in_two_are_those_of_what_is_left():
     one = photo()
     one["depth_map"] = tf.random.stateless_uniform([96, 128], [0, 0], 1, 5)
-    cut = {name: value.numpy() for name, value in augmentation.look(one, 0.6, 10.0, seeds(1)[0]).items()}
+    cut = {name: value.numpy() for name, value in augmentation.warp(one, 0.6, 10.0, seeds(1)[0]).items()}
     for label in set(np.unique(cut["superpixels"])) - {-1}:
         expected = np.log(cut["depth_map"][cut["superpixels"] == label].mean())
         np.testing.assert_allclose(cut["log_depth"][label], expected, rtol=1e-4)
@@ -86,6 +86,18 @@ def test_one_seed_varies_a_photo_in_one_way():
     assert 8 < sum(np.array_equal(image, photo()["image"]) for image in mirrored) < 32
 
 
+def test_a_homography_takes_where_one_camera_sees_a_point_to_where_the_other_does():
+    old, new = (augmentation.intrinsics(*numbers).numpy() for numbers in ((300.0, 64.0, 48.0), (450.0, 50.0, 60.0)))
+    turn = augmentation.rotation(0.2, 0.1).numpy()
+    points = np.random.default_rng(0).uniform((-1, -1, 2), (1, 1, 5), (20, 3)).astype(np.float32)
+    seen = (new @ points.T) / points[:, 2]
+    np.testing.assert_allclose(
+        augmentation.homography(old, turn, new) @ seen, old @ turn @ points.T / points[:, 2], rtol=1e-4
+    )
+    ahead = np.sin(0.2) * np.cos(0.1), -np.sin(0.1), np.cos(0.2) * np.cos(0.1)  # to the right, and up
+    np.testing.assert_allclose(turn @ (0, 0, 1), ahead, atol=1e-6)
+
+
 def test_what_lies_on_a_floor_lies_on_it_for_a_camera_that_is_turned():
     """A level camera 1.5 m above a floor: points put back from the turned camera's depths lie in a plane 1.5 m away."""
     one, focal = photo(), 64 / np.tan(np.radians(augmentation.FIELD_OF_VIEW / 2))
@@ -94,7 +106,7 @@ def test_what_lies_on_a_floor_lies_on_it_for_a_camera_that_is_turned():
     one["depth_map"] = tf.constant(np.repeat(floor[:, None], 128, axis=1))
     moved = 0
     for seed in seeds(20):
-        turned = {name: value.numpy() for name, value in augmentation.look(one, 1.0, 12.0, seed).items()}
+        turned = {name: value.numpy() for name, value in augmentation.warp(one, 1.0, 12.0, seed).items()}
         x, y = np.meshgrid((np.arange(128) + 0.5 - 64) / focal, (np.arange(96) + 0.5 - 48) / focal)
         points = np.stack([x, y, np.ones_like(x)], axis=-1) * turned["depth_map"][..., None]
         points = points[np.isfinite(points).all(axis=-1)]

@@ -8,21 +8,31 @@ from depthfield import protocols, published, scoring, tool
 from depthfield.samples import Sample
 
 NAN = np.nan
-SMALL = ["nyu", "make3d-c1", "make3d-c2"]  # those without a crop, and so without a size
+FULL = ["nyu", "make3d-c1", "make3d-c2"]  # those without a crop
+AT = [(100, column) for column in range(100, 110)]  # pixels within every protocol's crop
 
 
-def eigen(value: float, changes: dict) -> np.ndarray:
-    """A map of NYU's size, `value` everywhere but at `changes`, by (row, column)."""
-    frame = np.full(protocols.FRAME, value)
-    for place, other in changes.items():
-        frame[place] = other
-    return frame
+def frame(name: str, value: float, changes: dict) -> np.ndarray:
+    """A map of the size of a protocol's truth, `value` everywhere but at `changes`, by (row, column)."""
+    depth = np.full(protocols.PROTOCOLS[name].size, value)
+    for pixel, other in changes.items():
+        depth[pixel] = other
+    return depth
+
+
+def at(name: str, *values: float) -> np.ndarray:
+    """A map of the size of a protocol's truth with `values` from AT on, NaN elsewhere."""
+    return frame(name, NAN, dict(zip(AT, values, strict=False)))
+
+
+def tally(name, predicted, truth) -> scoring.Tally:
+    return protocols.tally(name, predicted, protocols.counted(name, truth, "truth"), "prediction")
 
 
 def rel(name, predicted, truth) -> tuple[float, int]:
     """The relative error by a protocol, and over how many pixels."""
-    one = protocols.tally(name, np.asarray(predicted, float), np.asarray(truth, float), "it")
-    return one.sums[0] / one.pixels, one.pixels
+    sums, pixels, _ = tally(name, predicted, truth)
+    return sums[0] / pixels, pixels
 
 
 # ---- the truth
@@ -71,19 +81,23 @@ def test_a_folder_without_a_test_photo_is_refused(tmp_path):
 @pytest.mark.parametrize("inside", [(45, 41), (45, 600), (470, 41), (470, 600)])
 @pytest.mark.parametrize("outside", [(44, 300), (471, 300), (200, 40), (200, 601)])
 def test_eigens_crop_to_the_pixel(inside, outside):
-    assert rel("nyu-eigen", eigen(2, {inside: 3, outside: 9}), eigen(2, {})) == (0.5 / (426 * 560), 426 * 560)
+    truth, predicted = (frame("nyu-eigen", 2, changes) for changes in ({}, {inside: 3, outside: 9}))
+    assert rel("nyu-eigen", predicted, truth) == (0.5 / (426 * 560), 426 * 560)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", FULL)
 def test_the_others_have_the_full_frame(name):
-    predicted = np.full((5, 7), 2.0)
-    predicted[0, 0] = predicted[4, 6] = 3
-    assert rel(name, predicted, np.full((5, 7), 2.0)) == (pytest.approx(1 / 35), 35)
+    predicted, (rows, columns) = frame(name, 2, {(0, 0): 3, (-1, -1): 3}), protocols.PROTOCOLS[name].size
+    assert rel(name, predicted, frame(name, 2, {})) == (pytest.approx(1 / (rows * columns)), rows * columns)
 
 
-def test_eigens_crop_is_of_frames_of_nyus_size_alone():
-    with pytest.raises(tool.Failure, match="^photo: 320×240 pixels, but the crop of nyu-eigen is one of 640×480$"):
-        protocols.tally("nyu-eigen", np.ones((240, 320)), np.ones((240, 320)), "photo")
+@pytest.mark.parametrize(
+    ("name", "shape", "size"), [("nyu", (6, 8), "640×480"), ("nyu-eigen", (240, 320), "640×480"),
+                                ("make3d-c1", (345, 460), "345×460"), ("make3d-c2", (55, 305), "345×460")]
+)  # fmt: skip
+def test_truth_of_another_size_is_not_the_protocols(name, shape, size):
+    with pytest.raises(tool.Failure, match=f"^it: its depth has {shape[1]}×{shape[0]} pixels, but {name} .* {size}$"):
+        protocols.counted(name, np.ones(shape), "it")
 
 
 @pytest.mark.parametrize(
@@ -95,37 +109,33 @@ def test_eigens_crop_is_of_frames_of_nyus_size_alone():
     ],
 )
 def test_which_depths_count(name, counts, not_):
-    truth = np.array([counts + not_])
-    assert rel(name, 1.5 * np.nan_to_num(truth, nan=9), truth) == (pytest.approx(0.5), len(counts))
-    with pytest.raises(tool.Failure, match="^it: no pixel of its depth counts"):
-        rel(name, [not_], [not_])
+    truth = at(name, *counts, *not_)
+    assert rel(name, 1.5 * truth, truth) == (pytest.approx(0.5), len(counts))
+    with pytest.raises(tool.Failure, match="^truth: no pixel of its depth counts"):
+        rel(name, truth, at(name, *not_))
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_which_raw_depths_count(kind):
-    places = [(100, column) for column in range(100, 106)]
-    truth = eigen(NAN, dict(zip(places, (0.0011, 9.99, 0, 0.001, 10, 11), strict=True))).astype(kind)
-    assert protocols.tally("nyu-eigen", truth, truth, "it").pixels == 2
+    truth = at("nyu-eigen", 0.0011, 9.99, 0, 0.001, 10, 11).astype(kind)
+    assert tally("nyu-eigen", truth, truth).pixels == 2
 
 
 # ---- the predictions
 
 
 def test_predictions_are_clamped_by_eigens_protocol_and_by_no_other():
-    truth, at = 9.0, [(100, column) for column in range(100, 104)]
-    far, near, none, zero = (rel("nyu-eigen", eigen(truth, {at[0]: p}), eigen(NAN, {at[0]: truth})) for p in
-                             (20, 1e-5, NAN, 0))  # fmt: skip
-    assert far == (pytest.approx(1 / 9), 1)
-    assert near == none == zero == (pytest.approx((9 - 1e-3) / 9), 1)
-    for name in SMALL:
-        assert rel(name, [[200, 1e-5]], [[50, 50]]) == (pytest.approx((3 + 1 - 2e-7) / 2), 2)
+    far, near = (rel("nyu-eigen", at("nyu-eigen", p), at("nyu-eigen", 9)) for p in (20, 1e-5))
+    assert far == (pytest.approx(1 / 9), 1) and near == (pytest.approx((9 - 1e-3) / 9), 1)
+    for name in FULL:
+        assert rel(name, at(name, 200, 1e-5), at(name, 50, 50)) == (pytest.approx((3 + 1 - 2e-7) / 2), 2)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
 def test_a_pixel_that_counts_wants_a_prediction(name):
-    assert rel(name, [[2, NAN]], [[2, NAN]]) == (0, 1)
-    with pytest.raises(tool.Failure, match="^it: 2 of the 3 pixels that count have no prediction$"):
-        rel(name, [[2, NAN, 0, 2]], [[2, 2, 2, NAN]])
+    assert rel(name, at(name, 2, NAN), at(name, 2, NAN)) == (0, 1)
+    with pytest.raises(tool.Failure, match="^prediction: 4 of the 5 pixels that count have no prediction$"):
+        rel(name, at(name, 2, NAN, np.inf, 0, -1, 2), at(name, 2, 2, 2, 2, 2, NAN))
 
 
 # ---- the average
@@ -150,15 +160,15 @@ def bad() -> tuple:
     ],
 )
 def test_averages_by_hand_the_refused_and_those_that_lack_are_told(name, headline, official, capsys):
-    wide, narrow = eigen(2, {}), eigen(NAN, {(100, 100): 4})
-    photos = [sample("a", wide), sample("b", narrow), sample("c", eigen(NAN, {})), sample("d", wide)._replace(read=bad)]
+    wide, narrow, none = frame(name, 2, {}), at(name, 4), at(name)
+    photos = [sample("a", wide), sample("b", narrow), sample("c", none), sample("d", wide)._replace(read=bad)]
 
     def predict(one: Sample, photo: np.ndarray) -> dict:
-        assert photo.shape == (480, 640, 3)
-        return {"field": eigen({"a": 2.2, "b": 6}.get(one.name, 1), {})}
+        assert photo.shape == (*wide.shape, 3)
+        return {"field": frame(name, {"a": 2.2, "b": 6}.get(one.name, 1), {})}
 
     summaries, refused = protocols.score(name, "raw", photos, predict)
-    field, pixels = summaries["field"], 426 * 560 if name == "nyu-eigen" else 480 * 640
+    field, pixels = summaries["field"], 426 * 560 if name == "nyu-eigen" else wide.size
     assert refused == 2 and field["images"] == 2 and field["pixels"] == pixels + 1
     assert field[scoring.POOLED]["rel"] == pytest.approx((0.1 * pixels + 0.5) / (pixels + 1))
     assert field[scoring.MEAN]["rel"] == pytest.approx(0.3)
@@ -173,8 +183,9 @@ def test_averages_by_hand_the_refused_and_those_that_lack_are_told(name, headlin
 
 
 def test_the_official_number_of_photos_is_nothing_to_tell(capsys):
-    photos = [sample(str(number), [[2.0]]) for number in range(134)]
-    summaries, refused = protocols.score("make3d-c2", "raw", photos, lambda one, photo: {"field": np.array([[2.0]])})
+    depth = frame("make3d-c2", 2, {})
+    photos = [sample(str(number), depth) for number in range(134)]
+    summaries, refused = protocols.score("make3d-c2", "raw", photos, lambda one, photo: {"field": depth})
     assert refused == 0 and summaries["field"]["images"] == 134 and capsys.readouterr().err == ""
 
 
@@ -183,9 +194,9 @@ def test_the_official_number_of_photos_is_nothing_to_tell(capsys):
 
 @pytest.mark.parametrize("name", protocols.PROTOCOLS)
 def test_each_number_of_the_table_bears_its_protocol_and_its_source(name, capsys):
-    summaries, _ = protocols.score(
-        name, "raw", [sample("a", eigen(2, {}))], lambda *_: {"field": eigen(3, {}), "mean depth": eigen(2.2, {})}
-    )
+    truth, field, mean = (frame(name, depth, {}) for depth in (2, 3, 2.2))
+    maps = {"field": field, "mean depth": mean}
+    summaries, _ = protocols.score(name, "raw", [sample("a", truth)], lambda *_: maps)
     lines = published.table(name, summaries, True).splitlines()
     numbered = lines[1 : 5 + len(published.ROWS[name])]
     assert all(line.startswith(f"{name}, ") for line in numbered)

@@ -33,6 +33,24 @@ def test_what_has_no_prediction_is_told_as_coverage_and_not_scored():
         scoring.summary([scoring.tally(np.array([NAN]), np.array([1.0]))])
 
 
+def test_a_ratio_of_exactly_a_threshold_is_not_within_it_however_float32_rounds_it():
+    truth = np.arange(64, 20000, 64)  # millimetres
+    for power in (1, 2, 3):
+        tie = truth * 5**power // 4**power
+        for units, share in ((tie, 0), (tie - 1, 1), (tie + 1, 0)):
+            predicted, measured = (np.array(depth * 0.001, np.float32) for depth in (units, truth))
+            for pair in ((predicted, measured), (measured, predicted)):
+                assert scoring.tally(*pair).sums[2 + power] == share * len(truth)
+
+
+def test_the_table_tells_how_much_was_scored_and_never_rounds_it_up_to_all():
+    predicted = np.ones(300_000)
+    for holes, line in ((0, "100.0% of the measured pixels, 300000"), (1, "99.9% of the measured pixels, 299999")):
+        predicted[:holes] = [NAN, np.inf][:holes]
+        summary = scoring.summary([scoring.tally(predicted, np.ones(300_000))])
+        assert f"\nit, scored: {line} of 300000" in scoring.table({"it": summary})
+
+
 def test_pictures_are_black_where_nothing_was_measured_and_light_where_near():
     coloured = picture.coloured(np.array([[1.0, 5.0, NAN]]), 1, 5)
     assert coloured[0].tolist() == [picture.ANCHORS[0].tolist(), picture.ANCHORS[-1].tolist(), [0, 0, 0]]

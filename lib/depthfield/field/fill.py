@@ -42,9 +42,9 @@ def neighbour_table(pairs: np.ndarray, count: int) -> np.ndarray:
     other = np.concatenate([np.arange(count), pairs[:, 1], pairs[:, 0]])
     order = np.argsort(owner, kind="stable")
     owner, other = owner[order], other[order]
-    place = np.arange(len(owner)) - np.searchsorted(owner, owner)
-    neighbours = np.full((count, place.max() + 1), -1)
-    neighbours[owner, place] = other
+    column = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    neighbours = np.full((count, column.max() + 1), -1)
+    neighbours[owner, column] = other
     return neighbours
 
 
@@ -78,8 +78,8 @@ def affinities(grey: np.ndarray) -> sparse.csr_array:
     window = np.stack([padded[r : r + height, c : c + width] for r in range(3) for c in range(3)], axis=-1)
     around = np.delete(window, 4, axis=-1)
     difference = (around - grey[..., None]) ** 2
-    spread = np.maximum(0.6 * np.nanvar(window, axis=-1), np.nanmin(difference, axis=-1) / -np.log(0.01))
-    likeness = np.nan_to_num(np.exp(-difference / np.maximum(spread, 2e-6)[..., None]))
+    twice_variance = np.maximum(0.6 * np.nanvar(window, axis=-1), np.nanmin(difference, axis=-1) / -np.log(0.01))
+    likeness = np.nan_to_num(np.exp(-difference / np.maximum(twice_variance, 2e-6)[..., None]))
     likeness /= likeness.sum(axis=-1, keepdims=True)
     number = np.pad(np.arange(height * width).reshape(height, width), 1)
     columns = np.stack([number[r : r + height, c : c + width] for r in range(3) for c in range(3)], axis=-1)

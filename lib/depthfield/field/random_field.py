@@ -37,8 +37,11 @@ def difference(values: tf.Tensor, pairs: tf.Tensor) -> tf.Tensor:
     return ends[..., 0] - ends[..., 1]
 
 
-def spread(covariance: tf.Tensor, pairs: tf.Tensor) -> tf.Tensor:
-    """C_pp + C_qq - 2C_pq of each pair, [B, m]: the derivative of Tr(CA) by the pair's weight, for C [B, n, n]."""
+def variance_of_difference(covariance: tf.Tensor, pairs: tf.Tensor) -> tf.Tensor:
+    """C_pp + C_qq - 2C_pq of each pair, [B, m], for a covariance C [B, n, n]: the variance of values_p - values_q.
+
+    It is the derivative of Tr(CA) by the pair's weight, too.
+    """
     diagonal = tf.gather(tf.linalg.diag_part(covariance), pairs, batch_dims=1)
     return tf.reduce_sum(diagonal, axis=-1) - 2 * tf.gather_nd(covariance, pairs, batch_dims=1)
 
@@ -86,7 +89,8 @@ def likelihood_terms(
     log|S| = log|A| - log|A_uu|, S the Schur complement of the missing block u (Rue and Held 2005, section 2.2.5).
 
     Their gradients, closed: ∂q/∂z = 2(y* - ŷ); ∂q/∂R_pq = (ŷ_p - ŷ_q)² - (y*_p - y*_q)², since ŷ and y* are minima;
-    ∂log|S|/∂R_pq is the spread of A⁻¹ less that of A_uu⁻¹. Summed with S^(k) they are the paper's gradients by β_k.
+    ∂log|S|/∂R_pq is the variance of y_p - y_q for the covariance A⁻¹ less that for A_uu⁻¹. Summed with S^(k) they are
+    the paper's gradients by β_k.
     """
     unknown = tf.cast(missing, z.dtype)
     matrix = precision(weights, pairs, tf.shape(z)[1])
@@ -104,7 +108,8 @@ def likelihood_terms(
     def gradient(by_q, by_log):
         block_inverse = inverse(block_factor) * unknown[:, :, None] * unknown[:, None, :]
         by_weights = by_q[:, None] * (difference(y_hat, pairs) ** 2 - difference(y_star, pairs) ** 2)
-        by_weights += by_log[:, None] * (spread(inverse(factor), pairs) - spread(block_inverse, pairs))
+        by_determinant = variance_of_difference(inverse(factor), pairs) - variance_of_difference(block_inverse, pairs)
+        by_weights += by_log[:, None] * by_determinant
         return -2 * by_q[:, None] * residual, by_weights, None, None, None
 
     return (q, log_determinant), gradient

@@ -66,16 +66,17 @@ class Attention(layers.Layer):
         super().__init__(name=name)
         self.dropout = dropout
         self.norms = [layers.LayerNormalization(name=f"norm{index}") for index in range(2)]
-        self.look = layers.MultiHeadAttention(max(1, width // self.HEAD), self.HEAD, name="look")
+        heads = max(1, width // self.HEAD)
+        self.attention = layers.MultiHeadAttention(heads, self.HEAD, name="look")  # as in older checkpoints
         self.dense = [layers.Dense(2 * width, "gelu", name="dense0"), layers.Dense(width, name="dense1")]
 
     def call(self, x: tf.Tensor, batch: dict[str, tf.Tensor], salt: int) -> tf.Tensor:
         """x [B, n, C] to the same; padding of the batch is seen by nobody. `salt` as in `dropout`."""
         normed = self.norms[0](x)
-        looked = self.look(normed, normed, attention_mask=batch["present"][:, None, :])
-        x += dropout(looked, self.dropout, batch, 2 * salt)
-        thought = self.dense[1](self.dense[0](self.norms[1](x)))
-        return x + dropout(thought, self.dropout, batch, 2 * salt + 1)
+        attended = self.attention(normed, normed, attention_mask=batch["present"][:, None, :])
+        x += dropout(attended, self.dropout, batch, 2 * salt)
+        transformed = self.dense[1](self.dense[0](self.norms[1](x)))
+        return x + dropout(transformed, self.dropout, batch, 2 * salt + 1)
 
 
 def dropout(x: tf.Tensor, rate: float, batch: dict[str, tf.Tensor], salt: int) -> tf.Tensor:

@@ -26,7 +26,7 @@ def vary(photo: dict[str, tf.Tensor], how: Augmentation, seed: tf.Tensor) -> dic
     """One of the ways to see a photo (see records.batches), with its `depth_map`; `seed` int64 [2] says which."""
     draw = tf.random.split(seed, 4)
     if how.looks_elsewhere:
-        photo = look(photo, how.crop, how.turn, draw[0])
+        photo = warp(photo, how.crop, how.turn, draw[0])
     if how.mirror:
         coin = tf.random.stateless_uniform([], draw[1]) < 0.5
         photo = tf.cond(coin, lambda: mirror(photo), lambda: photo)
@@ -41,7 +41,7 @@ def mirror(photo: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return photo | maps
 
 
-def look(photo: dict[str, tf.Tensor], least: float, degrees: float, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+def warp(photo: dict[str, tf.Tensor], least: float, degrees: float, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """The photo as another camera at the same place would take it: turned, and with a longer lens.
 
     It is turned by up to `degrees` to a side and half that up or down, and sees a random window of at least the share
@@ -53,23 +53,18 @@ def look(photo: dict[str, tf.Tensor], least: float, degrees: float, seed: tf.Ten
     height, width = tf.unstack(tf.cast(tf.shape(photo["superpixels"]), tf.float32))
     draw = tf.random.stateless_uniform([5], seed)
     share = least + (1 - least) * draw[0]
-    left, top = (1 - share) * width * (draw[1] - 0.5), (1 - share) * height * (draw[2] - 0.5)
+    right, down = (1 - share) * width * (draw[1] - 0.5), (1 - share) * height * (draw[2] - 0.5)  # of the middle
     yaw, pitch = math.radians(degrees) * (2 * draw[3] - 1), math.radians(degrees / 2) * (2 * draw[4] - 1)
     focal = width / (2 * math.tan(math.radians(FIELD_OF_VIEW / 2)))
-    # A pixel (column, row, 1) of the new photo to its ray, that to the old camera's axes, and that to an old pixel.
-    ray = matrix(
-        [[share, 0.0, left - share * (width - 1) / 2], [0.0, share, top - share * (height - 1) / 2], [0.0, 0.0, focal]]
-    )
-    tilt = matrix([[1.0, 0.0, 0.0], [0.0, tf.cos(pitch), -tf.sin(pitch)], [0.0, tf.sin(pitch), tf.cos(pitch)]])
-    pan = matrix([[tf.cos(yaw), 0.0, tf.sin(yaw)], [0.0, 1.0, 0.0], [-tf.sin(yaw), 0.0, tf.cos(yaw)]])
-    pixel = matrix([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
-    old = pan @ tilt @ ray / focal
+    middle = (width - 1) / 2, (height - 1) / 2
+    window = intrinsics(focal / share, middle[0] - right / share, middle[1] - down / share)
+    to_old = homography(intrinsics(focal, *middle), rotation(yaw, pitch), window)
     x, y = tf.meshgrid(tf.range(width), tf.range(height))
-    along = old[2, 0] * x + old[2, 1] * y + old[2, 2]  # the old axis: where a point at depth 1 of the new one is
+    along = to_old[2, 0] * x + to_old[2, 1] * y + to_old[2, 2]  # the old axis, of what is at depth 1 along the new one
 
     def seen(name: str, interpolation: str, beyond: str, fill: float = 0.0) -> tf.Tensor:
         values = tf.cast(photo[name], tf.float32)
-        transform = tf.reshape(pixel @ old, [9])
+        transform = tf.reshape(to_old, [9])
         return tf.raw_ops.ImageProjectiveTransformV3(
             images=tf.reshape(values, [1, *tf.unstack(tf.shape(values)[:2]), 3 if name == "image" else 1]),
             transforms=transform[None, :8] / transform[8],
@@ -84,6 +79,31 @@ def look(photo: dict[str, tf.Tensor], least: float, degrees: float, seed: tf.Ten
     image = tf.cast(tf.round(seen("image", "BILINEAR", "NEAREST")), tf.uint8)
     maps = {"image": image, "superpixels": labels, "depth_map": depth_map}
     return photo | maps | measured_anew(photo, labels, depth_map)
+
+
+def intrinsics(focal: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """K of a camera, float32 [3, 3], with its focal length and the column and row of its axis, all in pixels.
+
+    It takes a point (X, Y, Z), right, down and ahead, to Z(column, row, 1): Hartley and Zisserman 2004, section 6.1.
+    """
+    return matrix([[focal, 0.0, x], [0.0, focal, y], [0.0, 0.0, 1.0]])
+
+
+def rotation(yaw: tf.Tensor, pitch: tf.Tensor) -> tf.Tensor:
+    """R, float32 [3, 3]: from the axes of a camera that is turned to the right by `yaw` and up by `pitch`, in radians,
+    to the axes it had before."""
+    pan = matrix([[tf.cos(yaw), 0.0, tf.sin(yaw)], [0.0, 1.0, 0.0], [-tf.sin(yaw), 0.0, tf.cos(yaw)]])
+    tilt = matrix([[1.0, 0.0, 0.0], [0.0, tf.cos(pitch), -tf.sin(pitch)], [0.0, tf.sin(pitch), tf.cos(pitch)]])
+    return pan @ tilt
+
+
+def homography(old: tf.Tensor, turn: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+    """H = K R K'⁻¹, float32 [3, 3]: from pixels (column, row, 1) of a camera K' to those of a camera K in its place.
+
+    R, `turn`, goes from the axes of K' to those of K (Hartley and Zisserman 2004, section 8.4.2). What is at depth 1 of
+    K' is at the third coordinate as depth of K, for the last row of both matrices is (0, 0, 1).
+    """
+    return old @ turn @ tf.linalg.inv(new)
 
 
 def matrix(rows: list[list]) -> tf.Tensor:

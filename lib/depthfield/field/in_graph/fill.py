@@ -12,10 +12,10 @@ def smooth(values: tf.Tensor, image: tf.Tensor, labels: tf.Tensor, pairs: tf.Ten
     values float32 n×C; image uint8 H×W×3; labels int32 H×W; pairs int32 m×2. Returns float32 H×W×C.
     """
     count, (height, width) = tf.shape(values)[0], tf.unstack(tf.shape(labels))
-    # places in superpixels' widths; in float64, as they go from 0 to hundreds and their differences matter
+    # positions in superpixels' widths; in float64, as they go from 0 to hundreds and their differences matter
     spacing = tf.sqrt(tf.cast(height * width, tf.float64) / tf.cast(count, tf.float64))
-    place = tf.cast(superpixels.places(height, width), tf.float64) / spacing
-    exact = tf.concat([place, tf.cast(image, tf.float64) / COLOUR_REACH], axis=2)
+    position = tf.cast(superpixels.positions(height, width), tf.float64) / spacing
+    exact = tf.concat([position, tf.cast(image, tf.float64) / COLOUR_REACH], axis=2)
     centres = tf.cast(superpixels.mean(labels, exact, count), tf.float32)
     pixels, own = tf.reshape(tf.cast(exact, tf.float32), [-1, 5]), tf.reshape(labels, [-1])
 

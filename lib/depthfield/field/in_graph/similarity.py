@@ -24,8 +24,8 @@ def texture(image: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     patterns = tf.gather(tf.constant(PATTERN_BINS, tf.int32), codes)
 
     count, flat = superpixels.number(labels), tf.reshape(labels, [-1])
-    place = tf.reshape(superpixels.places(*tf.unstack(tf.shape(labels))), [-1, 2])
-    low, high = (find(place, flat, count) for find in (tf.math.unsorted_segment_min, tf.math.unsorted_segment_max))
+    position = tf.reshape(superpixels.positions(*tf.unstack(tf.shape(labels))), [-1, 2])
+    low, high = (find(position, flat, count) for find in (tf.math.unsorted_segment_min, tf.math.unsorted_segment_max))
     middle = (low + high + 1) // 2
     rows, columns = middle[:, :1, None] + reach[:, None], middle[:, 1:, None] + reach  # [n, 6, 1] and [n, 1, 6]
     window = tf.gather(tf.reshape(patterns, [-1]), rows * width + columns)

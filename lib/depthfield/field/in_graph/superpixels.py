@@ -24,8 +24,8 @@ def segment(image: tf.Tensor, setting: str) -> tf.Tensor:
     height, width = tf.unstack(tf.shape(image)[:2])
     pixels = tf.strings.format("{}×{} pixels are too few for ", (width, height))
     if method == "grid":
-        told = pixels + f"one superpixel of {size}×{size}"
-        with tf.control_dependencies([tf.debugging.Assert(tf.minimum(height, width) >= size, [told])]):
+        message = pixels + f"one superpixel of {size}×{size}"
+        with tf.control_dependencies([tf.debugging.Assert(tf.minimum(height, width) >= size, [message])]):
             columns = (width + size - 1) // size
             return tf.range(height)[:, None] // size * columns + tf.range(width) // size
     count = tf.cast(tf.round(size * tf.cast(height * width, tf.float64) / REFERENCE_PIXELS), tf.int32)
@@ -46,8 +46,8 @@ def slic(image: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
         tf.clip_by_value(row + down, 0, rows - 1)[:, None] * columns + tf.clip_by_value(column + right, 0, columns - 1)
         for down, right in AROUND
     ]
-    place = tf.cast(places(height, width), tf.float32) / spacing
-    pixels = tf.concat([tf.cast(colour.lab(colour.stretched(image)), tf.float32) / COMPACTNESS, place], axis=2)
+    position = tf.cast(positions(height, width), tf.float32) / spacing
+    pixels = tf.concat([tf.cast(colour.lab(colour.stretched(image)), tf.float32) / COMPACTNESS, position], axis=2)
 
     def nearest(centres: tf.Tensor) -> tf.Tensor:
         best, labels = tf.fill([height, width], tf.float32.max), tf.zeros([height, width], tf.int32)
@@ -77,11 +77,11 @@ def numbered(labels: tf.Tensor) -> tf.Tensor:
 def pairs(labels: tf.Tensor) -> tf.Tensor:
     """The pairs of superpixels that share an edge between two pixels: int32 m×2, p < q, each once, ascending."""
     ends = [(labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])]
-    one, other = (tf.concat([tf.reshape(end, [-1]) for end in side], axis=0) for side in zip(*ends, strict=True))
-    edge = tf.where(one != other)[:, 0]
-    one, other = (tf.cast(tf.gather(end, edge), tf.int64) for end in (one, other))
+    p, q = (tf.concat([tf.reshape(end, [-1]) for end in side], axis=0) for side in zip(*ends, strict=True))
+    edge = tf.where(p != q)[:, 0]
+    p, q = (tf.cast(tf.gather(end, edge), tf.int64) for end in (p, q))
     count = tf.cast(number(labels), tf.int64)
-    key = tf.sort(tf.unique(tf.minimum(one, other) * count + tf.maximum(one, other)).y)
+    key = tf.sort(tf.unique(tf.minimum(p, q) * count + tf.maximum(p, q)).y)
     return tf.cast(tf.stack([key // count, key % count], axis=1), tf.int32)
 
 
@@ -90,7 +90,7 @@ def number(labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(labels) + 1
 
 
-def places(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+def positions(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """Row and column of each pixel, int32 H×W×2."""
     return tf.stack(tf.meshgrid(tf.range(height), tf.range(width), indexing="ij"), axis=2)
 

@@ -17,7 +17,7 @@ import scipy.io
 from depthfield import files
 from depthfield.samples.rooms import photo, scene
 from depthfield.samples.rooms.camera import Camera
-from depthfield.tool import UsageError, cores, progress, spread
+from depthfield.tool import UsageError, cores, parallel, progress
 
 SPLITS = ("train", "test")
 SMALLEST = 16  # pixels
@@ -77,7 +77,7 @@ def write(
     if min(size) < SMALLEST:
         raise UsageError(f"rooms of {size[1]}×{size[0]} pixels are too small; {SMALLEST}×{SMALLEST} is the least")
     wanted = [("train", index) for index in range(train)] + [("test", index) for index in range(test)]
-    rendered = spread(partial(render_one, seed=seed, size=size), wanted, min(jobs or cores(), len(wanted)))
+    rendered = parallel(partial(render_one, seed=seed, size=size), wanted, min(jobs or cores(), len(wanted)))
     with files.whole(raw / "nyu_depth_v2_labeled.mat") as temporary:
         store(temporary, progress(rendered, len(wanted), "rooms"), len(wanted), size)
     numbers = np.arange(1, len(wanted) + 1, dtype=np.uint16)[:, None]
