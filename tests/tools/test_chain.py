@@ -225,7 +225,7 @@ def test_photos_of_any_kind_get_depth_uncertainty_and_pictures(trained, tmp_path
     ]
     for name in ("grey", "clear", "print", "plain", "turned"):
         size = (150, 200) if name == "turned" else (200, 150)
-        depth = np.load(tmp_path / f"depths/depth/{name}.npy")
+        depth = np.load(tmp_path / f"depths/npy/{name}.npy")
         assert depth.shape == size[::-1] and depth.dtype == np.float32 and (depth > 0).all()
         with Image.open(tmp_path / f"depths/depth/{name}.png") as png:
             assert png.text["depth-scale"] == "0.001" and png.size == size

@@ -23,10 +23,12 @@ def files(tmp_path_factory):
     whole.save(folder / "bare.keras")
     whole.save_weights(folder / "bare.weights.h5")
     top = keras.applications.ConvNeXtTiny(include_top=True, weights=None, input_shape=(224, 224, 3))
-    for layer in (one for one in whole.layers if one.weights):
+    names = {layer.name for layer in top.layers}
+    for layer in (layer for layer in whole.layers if layer.weights and layer.name in names):
         top.get_layer(layer.name).set_weights(layer.get_weights())
     top.save_weights(folder / "top.weights.h5")
-    return folder, {weight.path: weight.numpy() for weight in whole.trainable_weights}
+    last = "layer_normalization"  # which has a name of its own in each model, and is begun anew
+    return folder, {w.path: w.numpy() for w in whole.trainable_weights if not w.path.startswith(last)}
 
 
 def train(prepared, folder, *words):
@@ -41,7 +43,7 @@ def values(folder) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-@pytest.mark.parametrize("name", ["bare.keras", "bare.weights.h5", "top.weights.h5"])
+@pytest.mark.parametrize("name", ["bare.keras", "top.weights.h5"])
 def test_a_backbone_is_taken_from_a_file_and_stays_as_it_is_while_it_is_frozen(prepared, files, tmp_path, name):
     folder, theirs = files
     done = train(prepared, tmp_path / "run", *WORDS, *options(["frozen_share=1"]), "--init", folder / name)
@@ -49,16 +51,16 @@ def test_a_backbone_is_taken_from_a_file_and_stays_as_it_is_while_it_is_frozen(p
     taken, begun = (next(line for line in done.stderr.splitlines() if word in line) for word in ("taken: ", "anew: "))
     assert "conv" in taken and "pooled/dense0" not in taken and "pooled/dense0" in begun and "conv" not in begun
     ours = values(tmp_path / "run")
-    shared = ours.keys() & theirs.keys()  # not the last layers, which no map is taken from
+    shared = ours.keys() & theirs.keys()
     assert len(shared) > 50
     for path in shared:
         np.testing.assert_array_equal(ours[path], theirs[path], err_msg=path)
-    assert shared < set(json.loads((tmp_path / "run/init.json").read_text())["taken"])  # and statistics with them
+    assert shared == set(json.loads((tmp_path / "run/init.json").read_text())["taken"])
 
 
 def test_what_is_not_frozen_any_longer_is_trained(prepared, files, tmp_path):
     folder, theirs = files
-    words = [*WORDS, *options(["frozen_share=0.5"]), "--init", folder / "bare.keras"]
+    words = [*WORDS, *options(["frozen_share=0.5"]), "--init", folder / "bare.weights.h5"]
     first = train(prepared, tmp_path / "run", *words)
     assert first.returncode == 0, first.stderr
     ours = values(tmp_path / "run")
