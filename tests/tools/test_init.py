@@ -55,7 +55,7 @@ def test_a_backbone_is_taken_from_a_file_and_stays_as_it_is_while_it_is_frozen(p
     assert len(shared) > 50
     for path in shared:
         np.testing.assert_array_equal(ours[path], theirs[path], err_msg=path)
-    assert shared == set(json.loads((tmp_path / "run/init.json").read_text())["taken"])
+    assert shared <= set(json.loads((tmp_path / "run/init.json").read_text())["taken"])
 
 
 def test_what_is_not_frozen_any_longer_is_trained(prepared, files, tmp_path):
