@@ -101,7 +101,7 @@ preprocess: install ## divide photos into superpixels: make preprocess rooms
 		$(call option,START,--start) $(call option,LIMIT,--limit) > /dev/null
 
 convert: install ## pack patches into TFRecord shards: make convert rooms
-	find $(NAMES:%=$(DATA_DIR)/%/patches) -name '[!.]*.npz' | bin/to-tfrecord $(force)
+	bin/to-tfrecord $(force) $(NAMES:%=$(DATA_DIR)/%/patches)
 
 train: install ## train RECIPE on DATASET in one process
 	bin/train-depth $(training) $(records)/train-*.tfrecord

@@ -1,7 +1,7 @@
 """From the photos of a dataset to patch files: which module reads a folder, and one photo's way."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from PIL import Image
 
 from depthfield import files
 from depthfield.field import similarity, superpixels
-from depthfield.records import patches
+from depthfield.records import manifest, patches
 from depthfield.samples import Sample, catalogue, folder, make3d, nyu
 from depthfield.tool import Failure, UsageError
 
@@ -62,16 +62,38 @@ def reader(raw: Path, name: str | None, options: dict) -> Callable[[Path], Itera
     return partial(READERS[name], **given)
 
 
+def title(raw: Path) -> str:
+    """What a dataset is called: NAME for NAME/raw and for another folder NAME."""
+    raw = raw.resolve()
+    return raw.parent.name if raw.name == "raw" else raw.name
+
+
 def target(raw: Path) -> Path:
     """Where patch files go by default: to NAME/patches for NAME/raw, to $DATA_DIR/NAME/patches for another NAME."""
     raw = raw.resolve()
-    return (
-        raw.parent / "patches" if raw.name == "raw" else Path(os.environ.get("DATA_DIR", "data")) / raw.name / "patches"
-    )
+    home = raw.parent if raw.name == "raw" else Path(os.environ.get("DATA_DIR", "data")) / raw.name
+    return home / "patches"
+
+
+def claim(samples: Iterable[Sample], raw: Path, out: Path) -> None:
+    """Write the manifest OUT/NAME.manifest of the patch files that these samples of `raw` are to become.
+
+    Raises Failure where two want to be the same patch file, or where one belongs to another dataset's manifest.
+    """
+    sources: dict[str, str] = {}
+    for sample in samples:
+        place = f"{sample.split}/{sample.name}.npz"
+        if place in sources:
+            raise Failure(f"{raw}: {sources[place]} and {sample.source} both want to be {out / place}")
+        sources[place] = sample.source
+    manifest.write(out, title(raw), sources)
 
 
 def make(sample: Sample, out: Path, way: Way) -> Outcome:
-    """Make one patch file OUT/SPLIT/NAME.npz, unless it is there, made this way, and newer than what it is made of."""
+    """Make one patch file OUT/SPLIT/NAME.npz, unless it is there, made this way, and newer than what it is made of.
+
+    Where the photo cannot be used, a patch file that is not current goes away.
+    """
     path = out / sample.split / f"{sample.name}.npz"
     try:
         if not way.force and files.is_current(path, sample.inputs) and made_alike(path, sample, way):
@@ -80,6 +102,7 @@ def make(sample: Sample, out: Path, way: Way) -> Outcome:
         made = patches.make(image, depth, sample.source, sample.group, way.superpixels, way.similarities)
         patches.write(path, made)
     except Failure as failure:
+        path.unlink(missing_ok=True)  # made in another way, or of what was there before
         return Outcome(path, str(failure) if sample.source in str(failure) else f"{sample.source}: {failure}")
     return Outcome(path, None)
 

@@ -46,6 +46,52 @@ def test_parts_of_an_array_job_make_up_the_whole(prepared, tmp_path):
         )
         made += done.stdout.split()
     assert len(made) == len(set(made)) == 16 and len(list(tmp_path.glob("*/*.npz"))) == 16
+    named = (tmp_path / "rooms.manifest").read_text().splitlines()
+    assert sorted(str(tmp_path / place) for place in named) == sorted(made)
+
+
+def test_records_hold_what_make_patches_was_asked_for_last_and_nothing_else(tmp_path):
+    """What lay there of earlier calls used to be packed, too, and test photos turned up in training."""
+    (tmp_path / "mine").mkdir()
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
+        Image.fromarray(pixels).resize((64, 48)).save(tmp_path / f"mine/{number}.png")
+        Image.fromarray(np.full((48, 64), 2500, np.uint16)).save(tmp_path / f"mine/{number}_depth.png")
+    data = tmp_path / "data/mine"
+
+    def packed(*options: object) -> tuple[list, list, str]:
+        made = run("make-patches", "--superpixels", "grid:16", *options, "mine", cwd=tmp_path)
+        assert made.returncode == 0, made.stderr
+        done = run("to-tfrecord", "--shards", 1, data / "patches", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        told = [json.loads(path.read_text()) for path in sorted((data / "records").glob(".*.json"))]
+        names = [[path.rpartition("/")[2] for path in one["patches"]] for one in told]
+        return names, done.stdout.splitlines(), done.stderr
+
+    (test, train), _, told = packed()
+    assert len(train) + len(test) == 12 and test and told == ""
+    (test, train), _, told = packed("--test-share", 0.8)
+    assert len(train) + len(test) == 12 and len(test) > len(train) > 0 and "in no manifest of make-patches" in told
+    (train,), shards, told = packed("--test-share", 0, "--limit", 5)
+    assert len(train) == 5 and shards == [str(data / "records/train-00000-of-00001.tfrecord")]
+    assert "shards of test removed" in told and not list((data / "records").glob("test-*"))
+    (data / "patches/train" / train[0]).unlink()
+    done = run("to-tfrecord", data / "patches", cwd=tmp_path)
+    assert done.returncode == 1 and f"{data}/patches/train/{train[0]}: missing; run make-patches" in done.stderr
+    assert len(done.stdout.splitlines()) == 4
+
+
+def test_two_sets_of_one_place_are_refused(prepared, tmp_path):
+    (tmp_path / "rooms").symlink_to(prepared / "rooms/raw")
+    ask = ("make-patches", "--reader", "nyu", "--out", tmp_path / "out", "--limit", 1, "-j", 1)
+    assert run(*ask, "rooms", cwd=tmp_path).returncode == 0
+    shutil.copytree(prepared / "rooms/raw", tmp_path / "other")
+    done = run(*ask, "other", cwd=tmp_path)
+    assert done.returncode == 1 and "both name train/00001.npz; give each data set an --out of its own" in done.stderr
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again/other").symlink_to(tmp_path / "other")
+    done = run(*ask, "other", "again/other", cwd=tmp_path)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
 
 
 def own_folder(folder, photo="rgb/a.png", size=(64, 48), depth=None):
@@ -110,6 +156,7 @@ def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
         ("make-patches", ["nowhere"], 1, "nowhere: no such folder"),
         ("make-patches", ["--reader", "kitti", "."], 2, "no reader 'kitti'"),
         ("to-tfrecord", ["nothing.npz"], 1, "nothing.npz: no such file"),
+        ("to-tfrecord", ["."], 1, "no manifest says which patch files belong here; run make-patches"),
         ("to-tfrecord", [], 1, "no patch files"),
         ("train-depth", ["--recipe", "huge", "--run", "r", "x.tfrecord"], 2, "no recipe 'huge'"),
         ("train-depth", ["--recipe", "small", "--run", "r", "--set", "speed=9", "x"], 2, "unknown setting speed"),
@@ -166,7 +213,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(prepared, tmp_path)
     command = f"ulimit -f 8; {PROJECT}/bin/make-patches -j 1 --out {tmp_path} {prepared}/rooms/raw"
     done = subprocess.run(["bash", "-c", f"trap '' XFSZ; {command}"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "File too large" in done.stderr and "Traceback" not in done.stderr
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["rooms.manifest"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -193,7 +240,7 @@ def test_an_interrupted_make_patches_leaves_whole_files_and_no_process(prepared,
     assert process.returncode in (-number if number == signal.SIGINT else 128 + number, 0) and "Traceback" not in told
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
-    for path in (path for path in tmp_path.rglob("*") if path.is_file() and path.name[0] != "."):
+    for path in tmp_path.rglob("[!.]*.npz"):
         with np.load(path) as patch:
             assert patch["depth_map"].shape == (72, 96)
 
