@@ -46,14 +46,18 @@ def way(method: str, names: str, width: int | None, height: int | None, force: b
 
 
 def reader(raw: Path, name: str | None, options: dict) -> Callable[[Path], Iterator[Sample]]:
-    """The function that reads `raw`: by `name`, by the catalogue where raw is NAME/raw, or as a folder of photos.
+    """The function that reads `raw`: by `name`, by the catalogue where raw is NAME/raw, or by what it holds.
 
+    That is nyu where it has NYU's file, as rendered rooms have, or else a folder of photos.
     `options` are those of samples.folder; UsageError where they are given for another reader.
     """
     if name is None:
         datasets = catalogue.read()
         named = raw.resolve().parent.name
-        name = datasets[named].reader if raw.name == "raw" and named in datasets else "folder"
+        if raw.name == "raw" and named in datasets:
+            name = datasets[named].reader
+        else:
+            name = "nyu" if (raw / nyu.FRAMES).is_file() else "folder"
     if name not in READERS:
         raise UsageError(f"no reader {name!r}; there are {', '.join(READERS)}")
     given = {option: value for option, value in options.items() if value is not None}

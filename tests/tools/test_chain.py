@@ -189,6 +189,16 @@ def test_settings_given_to_make_do_not_reach_the_tests():
     assert left["GRID"] == "no" and not left.keys() & {*given, "DATASET", "DATA_DIR", "MAKEFLAGS"}
 
 
+def test_the_demo_has_rooms_of_its_own_and_convert_packs_folders():
+    def told(*goals: str) -> str:
+        words = ["make", "-n", "-C", PROJECT, "DATA_DIR=data", *goals]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    demo = told("demo")
+    assert demo.count("demo-rooms") == 3 and "data/rooms" not in demo and "DATASET=rooms" not in demo
+    assert "bin/to-tfrecord  data/nyu/patches data/mine/patches" in told("convert", "nyu", "mine")
+
+
 # ---- every command
 
 
