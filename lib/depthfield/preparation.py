@@ -12,7 +12,7 @@ from PIL import Image
 from depthfield import files
 from depthfield.field import similarity, superpixels
 from depthfield.records import manifest, patches
-from depthfield.samples import Sample, catalogue, folder, make3d, nyu
+from depthfield.samples import Doubts, Sample, catalogue, folder, images, make3d, nyu
 from depthfield.tool import Failure, UsageError
 
 READERS = {"nyu": nyu.samples, "make3d": make3d.samples, "folder": folder.samples}
@@ -30,7 +30,9 @@ class Way(NamedTuple):
 
 class Outcome(NamedTuple):
     path: Path
-    refused: str | None  # why there is no patch file
+    source: str  # of the photo
+    refused: str | None = None  # why there is no patch file
+    doubts: Doubts | None = None  # where the patch file was made anew
 
 
 def way(method: str, names: str, width: int | None, height: int | None, force: bool) -> Way:
@@ -101,24 +103,39 @@ def make(sample: Sample, out: Path, way: Way) -> Outcome:
     path = out / sample.split / f"{sample.name}.npz"
     try:
         if not way.force and files.is_current(path, sample.inputs) and made_alike(path, sample, way):
-            return Outcome(path, None)
+            return Outcome(path, sample.source)
         image, depth = fitted(*sample.read(), way.width, way.height)
         made = patches.make(image, depth, sample.source, sample.group, way.superpixels, way.similarities)
-        patches.write(path, made)
+        patches.write(path, made._replace(reading=sample.reading))
+        return Outcome(path, sample.source, doubts=sample.doubts())
     except Failure as failure:
         path.unlink(missing_ok=True)  # made in another way, or of what was there before
-        return Outcome(path, str(failure) if sample.source in str(failure) else f"{sample.source}: {failure}")
-    return Outcome(path, None)
+        told = str(failure) if sample.source in str(failure) else f"{sample.source}: {failure}"
+        return Outcome(path, sample.source, told)
+
+
+def doubtful(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    """What a person is to be told of the depth maps that were read, a line for each doubt."""
+    read = [outcome for outcome in outcomes if outcome.doubts]
+    if dropped := [outcome.doubts for outcome in read if outcome.doubts.greatest]:
+        share = sum(one.greatest for one in dropped) / sum(outcome.doubts.pixels for outcome in read)
+        where = f"{100 * share:.2g} % of all pixels, in {len(dropped)} of {len(read)} photos"
+        yield f"{images.GREATEST} is taken for no measurement, {where}; --missing VALUE names another value"
+    if apart := [outcome for outcome in read if outcome.doubts.apart]:
+        near, far = apart[0].doubts.apart
+        more = f" (and so in {len(apart) - 1} more photos)" if len(apart) > 1 else ""
+        told = f"the farthest depths, from {far:.4g} m on, lie far from all others, up to {near:.4g} m{more}"
+        yield f"{apart[0].source}: {told}; if they mean no measurement, say --missing VALUE or --depth-range MIN,MAX"
 
 
 def made_alike(path: Path, sample: Sample, way: Way) -> bool:
-    """Whether a patch file is whole and was made of this photo, in this way."""
+    """Whether a patch file is whole and was made of this photo, read and divided in this way."""
     try:
         patch = patches.read(path)
         made = patches.Settings.from_json(patch.settings)
     except (Failure, ValueError, TypeError):
         return False
-    if (patch.source, patch.group) != (sample.source, sample.group):
+    if (patch.source, patch.group, patch.reading) != (sample.source, sample.group, sample.reading):
         return False
     small = (way.width is None or made.width <= way.width) and (way.height is None or made.height <= way.height)
     return small and made[:2] == (way.superpixels, way.similarities)

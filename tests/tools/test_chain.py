@@ -94,13 +94,14 @@ def test_two_sets_of_one_place_are_refused(prepared, tmp_path):
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
 
 
-def own_folder(folder, photo="rgb/a.png", size=(64, 48), depth=None):
+def own_folder(folder, name="a", size=(64, 48), depth=None):
     for place in ("rgb", "depth"):
         (folder / place).mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), np.uint8)).resize(size).save(folder / photo)
+    pixels = rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), np.uint8)
+    Image.fromarray(pixels).resize(size).save(folder / f"rgb/{name}.png")
     units = np.full(size[::-1], 2500, np.uint16) if depth is None else depth
-    Image.fromarray(units).save(folder / "depth/a.png")
+    Image.fromarray(units).save(folder / f"depth/{name}.png")
 
 
 def test_a_folder_of_ones_own_goes_to_metric_patches(tmp_path):
@@ -134,6 +135,32 @@ def test_unusable_depth_is_named_with_its_reason_and_the_rest_is_done(tmp_path, 
     assert len(told) == 1 and said in told[0]
 
 
+def test_values_that_mean_no_measurement_are_told_once_and_can_be_named(tmp_path):
+    for name, value in (("a", 65535), ("b", 2500), ("c", 65535), ("d", 60000), ("e", 60000)):
+        depth = np.full((48, 64), 2500, np.uint16)
+        depth[0, :16] = value
+        own_folder(tmp_path / "mine", name, depth=depth)
+
+    def made(*options: str) -> tuple[list, list]:
+        done = run("make-patches", "--superpixels", "grid:16", "--test-share", 0, *options, "mine", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        maps = [np.load(tmp_path / path)["depth_map"] for path in done.stdout.split()]
+        return [np.nanmax(depth) for depth in maps], done.stderr.splitlines()
+
+    farthest, told = made()
+    assert farthest == pytest.approx([2.5, 2.5, 2.5, 60, 60])
+    assert told == [
+        "make-patches: 65535 is taken for no measurement, 0.21 % of all pixels, in 2 of 5 photos; --missing VALUE "
+        "names another value",
+        "make-patches: rgb/d.png: the farthest depths, from 60 m on, lie far from all others, up to 2.5 m (and so in 1 "
+        "more photos); if they mean no measurement, say --missing VALUE or --depth-range MIN,MAX",
+    ]
+    assert made("--depth-range", "0,50") == (pytest.approx([2.5] * 5), told[:1])  # not those made before
+    farthest, told = made("--missing", "60000")
+    assert farthest == pytest.approx([65.535, 2.5, 65.535, 2.5, 2.5]) and len(told) == 1 and "rgb/a.png" in told[0]
+    assert made("--missing", "60000")[1] == []
+
+
 def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
     raw = tmp_path / "cut/raw"
     shutil.copytree(prepared / "rooms/raw", raw)
@@ -153,6 +180,8 @@ def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
         ("make-patches", ["--superpixels", "grid:", "."], 2, "superpixels are"),
         ("make-patches", ["--part", "4/3", "."], 2, "--part takes"),
         ("make-patches", ["--jobs", "none", "."], 2, "--jobs takes a whole number"),
+        ("make-patches", ["--depth-range", "3", "."], 2, "--depth-range takes MIN,MAX in metres, not '3'"),
+        ("make-patches", ["--missing", "9", "--reader", "nyu", "."], 2, "read as nyu, where missing mean nothing"),
         ("make-patches", ["nowhere"], 1, "nowhere: no such folder"),
         ("make-patches", ["--reader", "kitti", "."], 2, "no reader 'kitti'"),
         ("to-tfrecord", ["nothing.npz"], 1, "nothing.npz: no such file"),
