@@ -27,6 +27,10 @@ class Way(NamedTuple):
     height: int | None
     force: bool  # also where the patch file is there and good
 
+    @property
+    def bounds(self) -> str:
+        return f"{self.width or ''}x{self.height or ''}"
+
 
 class Outcome(NamedTuple):
     path: Path
@@ -64,7 +68,8 @@ def reader(raw: Path, name: str | None, options: dict) -> Callable[[Path], Itera
         raise UsageError(f"no reader {name!r}; there are {', '.join(READERS)}")
     given = {option: value for option, value in options.items() if value is not None}
     if given and name != "folder":
-        raise UsageError(f"{raw}: read as {name}, where {', '.join(given)} mean nothing")
+        options = ", ".join(f"--{option.replace('_', '-')}" for option in given)
+        raise UsageError(f"{raw}: read as {name}, which knows no {options}")
     return partial(READERS[name], **given)
 
 
@@ -106,7 +111,7 @@ def make(sample: Sample, out: Path, way: Way) -> Outcome:
             return Outcome(path, sample.source)
         image, depth = fitted(*sample.read(), way.width, way.height)
         made = patches.make(image, depth, sample.source, sample.group, way.superpixels, way.similarities)
-        patches.write(path, made._replace(reading=sample.reading))
+        patches.write(path, made._replace(reading=sample.reading, bounds=way.bounds))
         return Outcome(path, sample.source, doubts=sample.doubts())
     except Failure as failure:
         path.unlink(missing_ok=True)  # made in another way, or of what was there before
@@ -135,10 +140,8 @@ def made_alike(path: Path, sample: Sample, way: Way) -> bool:
         made = patches.Settings.from_json(patch.settings)
     except (Failure, ValueError, TypeError):
         return False
-    if (patch.source, patch.group, patch.reading) != (sample.source, sample.group, sample.reading):
-        return False
-    small = (way.width is None or made.width <= way.width) and (way.height is None or made.height <= way.height)
-    return small and made[:2] == (way.superpixels, way.similarities)
+    read_alike = (patch.source, patch.group, patch.reading) == (sample.source, sample.group, sample.reading)
+    return read_alike and (*made[:2], patch.bounds) == (way.superpixels, way.similarities, way.bounds)
 
 
 def fitted(

@@ -36,6 +36,10 @@ def test_make_patches_keeps_what_is_current_and_redoes_what_is_asked_otherwise(p
     assert [path.stat().st_mtime_ns for path in paths] != stamps
     with np.load(paths[0]) as patch:
         assert patch["similarity_names"].tolist() == ["colour"] and patch["depth_map"].dtype == np.float32
+    for bounds, width in ((("--width", 48), 48), ((), 96)):
+        assert run(*ask, *bounds, cwd=tmp_path).returncode == 0
+        with np.load(paths[0]) as patch:
+            assert patch["image"].shape[1] == width
 
 
 def test_parts_of_an_array_job_make_up_the_whole(prepared, tmp_path):
@@ -181,7 +185,7 @@ def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
         ("make-patches", ["--part", "4/3", "."], 2, "--part takes"),
         ("make-patches", ["--jobs", "none", "."], 2, "--jobs takes a whole number"),
         ("make-patches", ["--depth-range", "3", "."], 2, "--depth-range takes MIN,MAX in metres, not '3'"),
-        ("make-patches", ["--missing", "9", "--reader", "nyu", "."], 2, "read as nyu, where missing mean nothing"),
+        ("make-patches", ["--missing", "9", "--reader", "nyu", "."], 2, ".: read as nyu, which knows no --missing"),
         ("make-patches", ["nowhere"], 1, "nowhere: no such folder"),
         ("make-patches", ["--reader", "kitti", "."], 2, "no reader 'kitti'"),
         ("to-tfrecord", ["nothing.npz"], 1, "nothing.npz: no such file"),

@@ -158,6 +158,18 @@ def test_shards_of_a_split_that_is_no_more_are_removed_with_the_whole(tmp_path, 
     assert f"{records}: shards of test removed: no patch file belongs to test" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "other", [{"bounds": "320x"}, {"settings": patches.Settings("grid:8", NAMES, 96, 64).to_json()}]
+)
+def test_patch_files_made_in_two_ways_are_not_packed_together(tmp_path, other):
+    """As an interrupted make-patches with another --width leaves them."""
+    for place, made in (("train/a", patch(1)), ("test/b", patch(2)._replace(**other))):
+        patches.write(tmp_path / f"patches/{place}.npz", made)
+    with pytest.raises(Failure, match="test/b.npz: made with other options than those before it; run make-patches to"):
+        packing.pack(list(tmp_path.glob("patches/*/*")), tmp_path / "records", 1, force=False)
+    assert not (tmp_path / "records").exists()
+
+
 def test_patch_files_are_those_of_the_manifests(tmp_path, capsys):
     out = tmp_path / "patches"
     paths = write_patches(out / "train", 4)

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,20 +19,23 @@ class Packed(NamedTuple):
     refused: int  # patch files that could not be read
 
 
-def pack(paths: Iterable[Path], out: Path, count: int, force: bool, whole: bool = False) -> Packed:
+def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: bool = False) -> Packed:
     """Pack patch files, in the order of their names, into `count` shards OUT/SPLIT-00000-of-COUNT.tfrecord a split.
 
     The split is the patch file's folder, train or test. What a set of shards is made of is kept beside it in
     .SPLIT.json; a set that was made of the same files, all older than it, is kept. With `whole`, these are all the
     patch files there are, and the shards of a split that none of them is of are removed. Patch files that cannot be
-    read are named and left out. Raises Failure, before anything is written, where a split has none left, and where a
-    photo comes twice: in these splits, or in one of them and what was packed before of the other.
+    read are named and left out.
+
+    Raises Failure, before anything is written, where a split has none left; where patch files of one folder were made
+    in different ways; and where a photo comes twice: in these splits, or in one of them and what was packed before of
+    the other.
     """
     asked = {split: sorted(path for path in paths if path.parent.name == split) for split in SPLITS}
-    fresh, refused = {}, 0
+    fresh, ways, refused = {}, {}, 0
     for split, wanted in asked.items():
         if wanted and (force or not is_current(out, split, wanted, count)):
-            fresh[split] = photos(wanted)
+            fresh[split] = photos(wanted, ways)
             refused += len(wanted) - len(fresh[split])
             if not fresh[split]:
                 raise Failure(f"{split}: no patch file could be read")
@@ -76,15 +79,22 @@ def is_current(out: Path, split: str, paths: Sequence[Path], count: int) -> bool
     return list(recorded(out, split)) == list(map(str, paths)) and all(files.is_current(one, paths) for one in made)
 
 
-def photos(paths: Sequence[Path]) -> dict[str, str]:
-    """The patch files that can be read, each with a digest of its photo's pixels; the others are named."""
+def photos(paths: Sequence[Path], ways: dict[Path, tuple]) -> dict[str, str]:
+    """The patch files that can be read, each with a digest of its photo's pixels; the others are named.
+
+    `ways` takes up how those of each folder OUT were made; Failure where one was made in another way.
+    """
     digests = {}
     for path in progress(paths, len(paths), "patch files read"):
         try:
-            image = patches.read(path).image
+            patch = patches.read(path)
         except Failure as failure:
             say(failure)
             continue
+        way = *patches.Settings.from_json(patch.settings)[:2], patch.bounds
+        if ways.setdefault(path.parent.parent, way) != way:
+            raise Failure(f"{path}: made with other options than those before it; run make-patches to its end")
+        image = patch.image
         digests[str(path)] = hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest()
     return digests
 

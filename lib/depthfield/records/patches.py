@@ -43,9 +43,10 @@ class Patch(NamedTuple):
     group: str  # what it is held out for validation with; see samples.Sample
     settings: str  # Settings as JSON
     reading: str = ""  # by what options its depth was read; see samples.Sample
+    bounds: str = ""  # what it was fitted into, WIDTHxHEIGHT pixels, either left out where there was none
 
 
-TEXTS = ("source", "group", "settings", "reading")
+TEXTS = ("source", "group", "settings", "reading", "bounds")
 # What each array must be: kind of dtype, and its shape in H, W, n, m, K.
 LAYOUT = {
     "image": (np.uint8, ("H", "W", 3)),
