@@ -69,7 +69,7 @@ def test_records_hold_what_make_patches_was_asked_for_last_and_nothing_else(tmp_
         done = run("to-tfrecord", "--shards", 1, data / "patches", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         told = [json.loads(path.read_text()) for path in sorted((data / "records").glob(".*.json"))]
-        names = [[path.rpartition("/")[2] for path in one["patches"]] for one in told]
+        names = [[path.rpartition("/")[2] for path in one["photos"]] for one in told]
         return names, done.stdout.splitlines(), done.stderr
 
     (test, train), _, told = packed()

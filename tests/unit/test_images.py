@@ -202,7 +202,7 @@ def test_an_npy_has_a_missing_value_in_metres(tmp_path):
         np.testing.assert_array_equal(images.read_depth(tmp_path / "a.npy", **options), np.float32([metres]))
     path = write_png(tmp_path / "a.png", RAMP)
     assert failure(images.read_depth, path, None, 65.535) == (
-        f"{path}: a 16-bit PNG holds whole numbers to 65535, and no 65.535"
+        f"{path}: a 16-bit PNG holds whole numbers to 65535; --missing 65.535 is none"
     )
 
 

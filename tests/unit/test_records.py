@@ -175,6 +175,7 @@ def test_patch_files_are_those_of_the_manifests(tmp_path, capsys):
     paths = write_patches(out / "train", 4)
     with pytest.raises(Failure, match=f"{out}: no manifest says which patch files belong here; run make-patches"):
         manifest.choose([paths[0]])
+    (out / ".mine.1-a.manifest").write_text("train/000.npz\n")  # as another task of an array job is writing it
     manifest.write(out, "mine", ["train/000.npz", "train/001.npz", "train/007.npz", "train/008.npz"])
     for given, chosen, refused, said in (
         ([out], paths[:2], 2, ["train/007.npz and 1 more: missing", "train/002.npz and 1 more: left out, in no"]),

@@ -12,6 +12,7 @@ from depthfield import files
 from depthfield.tool import Failure, say
 
 SUFFIX = ".manifest"
+PATTERN = f"[!.]*{SUFFIX}"  # a hidden one is being written
 
 
 class Chosen(NamedTuple):
@@ -34,7 +35,7 @@ def write(out: Path, name: str, places: Iterable[str]) -> None:
 
 def read(out: Path) -> set[Path]:
     """The patch files that the manifests of `out` name; Failure where there is no manifest, or two name the same."""
-    if not any(out.glob(f"*{SUFFIX}")):
+    if not any(out.glob(PATTERN)):
         raise Failure(f"{out}: no manifest says which patch files belong here; run make-patches")
     return {out / place for place in _join(_named(out))}
 
@@ -69,7 +70,7 @@ def choose(paths: Iterable[Path]) -> Chosen:
 
 def _named(out: Path) -> list[tuple[Path, str]]:
     """Each patch file that a manifest of `out` names, after the manifest."""
-    manifests = sorted(out.glob(f"*{SUFFIX}"))
+    manifests = sorted(out.glob(PATTERN))
     return [(path, place) for path in manifests for place in path.read_text(encoding="utf-8").splitlines()]
 
 

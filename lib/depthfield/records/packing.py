@@ -51,7 +51,7 @@ def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: boo
             stale.unlink()
     for split, made in fresh.items():
         write(list(map(Path, made)), shard_names(out, split, min(count, len(made))))
-        files.write_json(out / f".{split}.json", {"version": shards.VERSION, "patches": made})
+        files.write_json(out / f".{split}.json", {"version": shards.VERSION, "photos": made})
     return Packed([shard for split in SPLITS if asked[split] for shard in sorted(out.glob(pattern(split)))], refused)
 
 
@@ -70,7 +70,7 @@ def recorded(out: Path, split: str) -> dict[str, str]:
     except (FileNotFoundError, ValueError):
         return {}
     there = any(out.glob(pattern(split))) and told.get("version") == shards.VERSION
-    return told["patches"] if there else {}
+    return told.get("photos", {}) if there else {}
 
 
 def is_current(out: Path, split: str, paths: Sequence[Path], count: int) -> bool:

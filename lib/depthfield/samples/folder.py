@@ -101,12 +101,12 @@ def _groups(found: list[Sample], order: Callable[[str], object]) -> dict[tuple[s
     Such a folder is taken for a video. It is divided in the `order` of names into stretches of equal length within one
     photo, each of at most a tenth of the split, rounded up.
     """
-    groups = {}
-    folders = collections.defaultdict(list)
+    groups, folders = {}, collections.defaultdict(list)
+    sizes = collections.Counter(sample.split for sample in found)
     for sample in sorted(found, key=lambda sample: order(sample.name)):
         folders[sample.split, sample.group].append(sample.name)
     for (split, folder), names in folders.items():
-        stretches = min(math.ceil(10 * len(names) / sum(sample.split == split for sample in found)), len(names))
+        stretches = min(math.ceil(10 * len(names) / sizes[split]), len(names))
         for index, name in enumerate(names):
             number = f" {index * stretches // len(names) + 1}" if stretches > 1 else ""
             groups[split, name] = folder + number

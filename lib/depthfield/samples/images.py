@@ -118,7 +118,8 @@ def in_metres(
 ) -> np.ndarray:
     """A stored depth map as `read_depth` gives it."""
     if found.greatest is not None and missing is not None and missing not in range(found.greatest + 1):
-        raise tool.Failure(f"{where}: a 16-bit PNG holds whole numbers to {found.greatest}, and no {missing:g}")
+        bounds = f"a 16-bit PNG holds whole numbers to {found.greatest}"
+        raise tool.Failure(f"{where}: {bounds}; --missing {missing:g} is none")
     none = found.greatest if missing is None else missing
     metres = found.values * found.unit
     if none is not None:
