@@ -101,7 +101,7 @@ preprocess: install ## divide photos into superpixels: make preprocess rooms
 		$(call option,START,--start) $(call option,LIMIT,--limit) > /dev/null
 
 convert: install ## pack patches into TFRecord shards: make convert rooms
-	find $(NAMES:%=$(DATA_DIR)/%/patches) -name '[!.]*.npz' | bin/to-tfrecord $(force)
+	bin/to-tfrecord $(force) $(NAMES:%=$(DATA_DIR)/%/patches)
 
 train: install ## train RECIPE on DATASET in one process
 	bin/train-depth $(training) $(records)/train-*.tfrecord
@@ -146,11 +146,11 @@ export: install ## the run RUN as a SavedModel, RUN/model, that predicts without
 tb: install ## TensorBoard over all runs, on TB_PORT
 	.venv/bin/tensorboard --logdir $(RUN_DIR) --port $(TB_PORT)
 
-# Each demo is a run of its own. The last line on stdout is for scripts.
+# Each demo is a run of its own, on rooms of its own. The last line on stdout is for scripts.
 demo: install ## rooms, patches, records, training with 1 ps and 2 workers, scores, pictures: all of it, in minutes
-	@begun=$$(date +%s); run=$(RUN_DIR)/demo-$$(date +%Y%m%d-%H%M%S); records=$(DATA_DIR)/rooms/records; \
-	bin/fetch-dataset rooms | bin/make-patches | bin/to-tfrecord > /dev/null; \
-	GRID=no DATASET=rooms RECIPE=demo RUNID=$${run##*/} PS_NODES=1 WORKERS=2 sge/cluster.sh > /dev/null; \
+	@begun=$$(date +%s); run=$(RUN_DIR)/demo-$$(date +%Y%m%d-%H%M%S); records=$(DATA_DIR)/demo-rooms/records; \
+	bin/fetch-dataset --as demo-rooms rooms | bin/make-patches | bin/to-tfrecord > /dev/null; \
+	GRID=no DATASET=demo-rooms RECIPE=demo RUNID=$${run##*/} PS_NODES=1 WORKERS=2 sge/cluster.sh > /dev/null; \
 	bin/score-depth --run $$run --save $$run/scores.json --pictures $$run/pictures $$records/test-*.tfrecord 2> $$run/logs/score.log; \
 	printf 'photo | truth | prediction | uncertainty:\n'; ls $$run/pictures/*.png; \
 	.venv/bin/python -c 'import json, sys; s = json.load(open(sys.argv[1])); \

@@ -8,8 +8,6 @@ bin=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")/bin
 export DATA_DIR=${DATA_DIR:-./data}
 run=${RUN_DIR:-./runs}/trial-$(basename "$folder")-$(date +%Y%m%d-%H%M%S)
 records=$DATA_DIR/$(basename "$folder")/records
-patches=$DATA_DIR/$(basename "$folder")/patches.list
-mkdir -p "$(dirname "$patches")"
 
 step() { # NAME COMMAND...: tells its seconds and the peak memory of its largest process
     python3 - "$@" <<'PYTHON'
@@ -22,7 +20,7 @@ sys.exit(status)
 PYTHON
 }
 
-step make-patches bash -c "'$bin/make-patches' --width 320 '$folder' > '$patches'"
-step to-tfrecord bash -c "'$bin/to-tfrecord' < '$patches' > /dev/null"
+step make-patches "$bin/make-patches" --width 320 "$folder" > /dev/null
+step to-tfrecord "$bin/to-tfrecord" "$DATA_DIR/$(basename "$folder")/patches" > /dev/null
 step train-depth "$bin/train-depth" --recipe small --run "$run" "$@" "$records"/train-*.tfrecord
 step score-depth "$bin/score-depth" --run "$run" --pictures "$run/pictures" "$records"/test-*.tfrecord

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -52,9 +53,14 @@ def whole(path: Path, mode: int | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder; one that is there already gives way when the new one is complete."""
+    """The same for a folder; one that is there already gives way when the new one is complete.
+
+    Where an earlier call was killed just then, the folder that was giving way comes back first.
+    """
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in sorted(path.parent.glob(f".{glob.escape(path.name)}.*.old"), key=lambda left: left.stat().st_mtime):
+        bring_back(left, path)
     unique = _unique()
     temporary, old = (path.with_name(f".{path.name}.{unique}.{which}") for which in ("new", "old"))
     try:
@@ -67,10 +73,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
             path.rename(old)
         temporary.rename(path)
     finally:
-        if old.exists() and not path.exists():
-            old.rename(path)
+        bring_back(old, path)
         for rest in (temporary, old):
             shutil.rmtree(rest, ignore_errors=True)
+
+
+def bring_back(old: Path, path: Path) -> None:
+    """Undo what ended between `path` giving way and the new folder taking its place: `old` is then the only copy."""
+    if old.exists() and not path.exists():
+        old.rename(path)
 
 
 def _unique() -> str:

@@ -29,6 +29,10 @@ def test_make_patches_keeps_what_is_current_and_redoes_what_is_asked_otherwise(p
     assert [path.stat().st_mtime_ns for path in paths] != stamps
     with np.load(paths[0]) as patch:
         assert patch["similarity_names"].tolist() == ["colour"] and patch["depth_map"].dtype == np.float32
+    for bounds, width in ((("--width", 48), 48), ((), 96)):
+        assert run(*ask, *bounds, cwd=tmp_path).returncode == 0
+        with np.load(paths[0]) as patch:
+            assert patch["image"].shape[1] == width
 
 
 def test_parts_of_an_array_job_make_up_the_whole(prepared, tmp_path):
@@ -39,15 +43,62 @@ def test_parts_of_an_array_job_make_up_the_whole(prepared, tmp_path):
         )
         made += done.stdout.split()
     assert len(made) == len(set(made)) == 16 and len(list(tmp_path.glob("*/*.npz"))) == 16
+    named = (tmp_path / "rooms.manifest").read_text().splitlines()
+    assert sorted(str(tmp_path / place) for place in named) == sorted(made)
 
 
-def own_folder(folder, photo="rgb/a.png", size=(64, 48), depth=None):
+def test_records_hold_what_make_patches_was_asked_for_last_and_nothing_else(tmp_path):
+    """What lay there of earlier calls used to be packed, too, and test photos turned up in training."""
+    (tmp_path / "mine").mkdir()
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
+        Image.fromarray(pixels).resize((64, 48)).save(tmp_path / f"mine/{number}.png")
+        Image.fromarray(np.full((48, 64), 2500, np.uint16)).save(tmp_path / f"mine/{number}_depth.png")
+    data = tmp_path / "data/mine"
+
+    def packed(*options: object) -> tuple[list, list, str]:
+        made = run("make-patches", "--superpixels", "grid:16", *options, "mine", cwd=tmp_path)
+        assert made.returncode == 0, made.stderr
+        done = run("to-tfrecord", "--shards", 1, data / "patches", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        told = [json.loads(path.read_text()) for path in sorted((data / "records").glob(".*.json"))]
+        names = [[path.rpartition("/")[2] for path in one["photos"]] for one in told]
+        return names, done.stdout.splitlines(), done.stderr
+
+    (test, train), _, told = packed()
+    assert len(train) + len(test) == 12 and test and told == ""
+    (test, train), _, told = packed("--test-share", 0.8)
+    assert len(train) + len(test) == 12 and len(test) > len(train) > 0 and "in no manifest of make-patches" in told
+    (train,), shards, told = packed("--test-share", 0, "--limit", 5)
+    assert len(train) == 5 and shards == [str(data / "records/train-00000-of-00001.tfrecord")]
+    assert "shards of test removed" in told and not list((data / "records").glob("test-*"))
+    (data / "patches/train" / train[0]).unlink()
+    done = run("to-tfrecord", data / "patches", cwd=tmp_path)
+    assert done.returncode == 1 and f"{data}/patches/train/{train[0]}: missing; run make-patches" in done.stderr
+    assert len(done.stdout.splitlines()) == 4
+
+
+def test_two_sets_of_one_place_are_refused(prepared, tmp_path):
+    (tmp_path / "rooms").symlink_to(prepared / "rooms/raw")
+    ask = ("make-patches", "--reader", "nyu", "--out", tmp_path / "out", "--limit", 1, "-j", 1)
+    assert run(*ask, "rooms", cwd=tmp_path).returncode == 0
+    shutil.copytree(prepared / "rooms/raw", tmp_path / "other")
+    done = run(*ask, "other", cwd=tmp_path)
+    assert done.returncode == 1 and "both name train/00001.npz; give each data set an --out of its own" in done.stderr
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again/other").symlink_to(tmp_path / "other")
+    done = run(*ask, "other", "again/other", cwd=tmp_path)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+
+
+def own_folder(folder, name="a", size=(64, 48), depth=None):
     for place in ("rgb", "depth"):
         (folder / place).mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), np.uint8)).resize(size).save(folder / photo)
+    pixels = rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), np.uint8)
+    Image.fromarray(pixels).resize(size).save(folder / f"rgb/{name}.png")
     units = np.full(size[::-1], 2500, np.uint16) if depth is None else depth
-    Image.fromarray(units).save(folder / "depth/a.png")
+    Image.fromarray(units).save(folder / f"depth/{name}.png")
 
 
 def test_a_folder_of_ones_own_goes_to_metric_patches(tmp_path):
@@ -81,6 +132,32 @@ def test_unusable_depth_is_named_with_its_reason_and_the_rest_is_done(tmp_path, 
     assert len(told) == 1 and said in told[0]
 
 
+def test_values_that_mean_no_measurement_are_told_once_and_can_be_named(tmp_path):
+    for name, value in (("a", 65535), ("b", 2500), ("c", 65535), ("d", 60000), ("e", 60000)):
+        depth = np.full((48, 64), 2500, np.uint16)
+        depth[0, :16] = value
+        own_folder(tmp_path / "mine", name, depth=depth)
+
+    def made(*options: str) -> tuple[list, list]:
+        done = run("make-patches", "--superpixels", "grid:16", "--test-share", 0, *options, "mine", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        maps = [np.load(tmp_path / path)["depth_map"] for path in done.stdout.split()]
+        return [np.nanmax(depth) for depth in maps], done.stderr.splitlines()
+
+    farthest, told = made()
+    assert farthest == pytest.approx([2.5, 2.5, 2.5, 60, 60])
+    assert told == [
+        "make-patches: 65535 is taken for no measurement, 0.21 % of all pixels, in 2 of 5 photos; --missing VALUE "
+        "names another value",
+        "make-patches: rgb/d.png: the farthest depths, from 60 m on, lie far from all others, up to 2.5 m (and so in 1 "
+        "more photos); if they mean no measurement, say --missing VALUE or --depth-range MIN,MAX",
+    ]
+    assert made("--depth-range", "0,50") == (pytest.approx([2.5] * 5), told[:1])  # not those made before
+    farthest, told = made("--missing", "60000")
+    assert farthest == pytest.approx([65.535, 2.5, 65.535, 2.5, 2.5]) and len(told) == 1 and "rgb/a.png" in told[0]
+    assert made("--missing", "60000")[1] == []
+
+
 def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
     raw = tmp_path / "cut/raw"
     shutil.copytree(prepared / "rooms/raw", raw)
@@ -100,9 +177,12 @@ def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
         ("make-patches", ["--superpixels", "grid:", "."], 2, "superpixels are"),
         ("make-patches", ["--part", "4/3", "."], 2, "--part takes"),
         ("make-patches", ["--jobs", "none", "."], 2, "--jobs takes a whole number"),
+        ("make-patches", ["--depth-range", "3", "."], 2, "--depth-range takes MIN,MAX in metres, not '3'"),
+        ("make-patches", ["--missing", "9", "--reader", "nyu", "."], 2, ".: read as nyu, which knows no --missing"),
         ("make-patches", ["nowhere"], 1, "nowhere: no such folder"),
         ("make-patches", ["--reader", "kitti", "."], 2, "no reader 'kitti'"),
         ("to-tfrecord", ["nothing.npz"], 1, "nothing.npz: no such file"),
+        ("to-tfrecord", ["."], 1, "no manifest says which patch files belong here; run make-patches"),
         ("to-tfrecord", [], 1, "no patch files"),
         ("train-depth", ["--recipe", "huge", "--run", "r", "x.tfrecord"], 2, "no recipe 'huge'"),
         ("train-depth", ["--recipe", "small", "--run", "r", "--set", "speed=9", "x"], 2, "unknown setting speed"),
@@ -145,6 +225,16 @@ def test_lint_finds_a_note_to_somebody(tmp_path, words):
     assert (done.returncode, done.stdout) == ((2, f"depth.py:2:# {note}\n") if note else (0, ""))
 
 
+def test_the_demo_has_rooms_of_its_own_and_convert_packs_folders():
+    def told(*goals: str) -> str:
+        words = ["make", "-n", "-C", PROJECT, "DATA_DIR=data", *goals]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    demo = told("demo")
+    assert demo.count("demo-rooms") == 3 and "data/rooms" not in demo and "DATASET=rooms" not in demo
+    assert "bin/to-tfrecord  data/nyu/patches data/mine/patches" in told("convert", "nyu", "mine")
+
+
 # ---- every command
 
 
@@ -169,7 +259,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(prepared, tmp_path)
     command = f"ulimit -f 8; {PROJECT}/bin/make-patches -j 1 --out {tmp_path} {prepared}/rooms/raw"
     done = subprocess.run(["bash", "-c", f"trap '' XFSZ; {command}"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "File too large" in done.stderr and "Traceback" not in done.stderr
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["rooms.manifest"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -196,7 +286,7 @@ def test_an_interrupted_make_patches_leaves_whole_files_and_no_process(prepared,
     assert process.returncode in (-number if number == signal.SIGINT else 128 + number, 0) and "Traceback" not in told
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
-    for path in (path for path in tmp_path.rglob("*") if path.is_file() and path.name[0] != "."):
+    for path in tmp_path.rglob("[!.]*.npz"):
         with np.load(path) as patch:
             assert patch["depth_map"].shape == (72, 96)
 

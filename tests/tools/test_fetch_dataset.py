@@ -12,6 +12,7 @@ import random
 import resource
 import signal
 import subprocess
+import sys
 import tarfile
 import termios
 import threading
@@ -25,8 +26,8 @@ import scipy.io
 from PIL import Image
 from shell import PROJECT, wait_for
 
-from depthfield import tool
-from depthfield.samples import catalogue, fetch, make3d, nyu
+from depthfield import files, preparation, tool
+from depthfield.samples import catalogue, fetch, make3d, nyu, unpack
 
 COMMAND = PROJECT / "bin/fetch-dataset"
 PATIENCE = 20  # seconds any of this may take
@@ -538,6 +539,18 @@ def test_an_archive_that_was_mended_is_taken(lab, server):
     assert (lab.home / "raw/box" / GOOD[0]).read_bytes() == b"good"
 
 
+def test_an_unpacked_folder_that_gave_way_comes_back(lab, server):
+    lab.hold(toy=[{"name": f"{name}.zip", "unpack": True} for name in "ab"])
+    server.files.update({f"/{name}.zip": zipped(GOOD) for name in "ab"})
+    assert lab.fetch("toy").returncode == 0
+    (lab.home / ".unpacking-b").mkdir()
+    (lab.home / "raw/b").rename(lab.home / ".unpacking-b/old")
+    asked = len(server.asked)
+    told = lab.fetch("toy")
+    assert (told.returncode, told.stderr, len(server.asked)) == (0, "", asked)
+    assert tree(lab.home / "raw") == ["a/photos/img-1.jpg", "b/photos/img-1.jpg"]
+
+
 # --- disks and signals --------------------------------------------------------------------------------------------
 
 
@@ -623,16 +636,72 @@ def test_rooms_are_rendered_once_for_their_settings(tmp_path):
     made = (raw / "rooms.json").stat().st_ino
     assert run(*line, "48x64").returncode == 0
     assert (raw / "rooms.json").stat().st_ino == made
-    (raw / "splits.mat").unlink()
-    again = run(*line, "48x64")
-    assert tree(raw) == ["nyu_depth_v2_labeled.mat", "rooms.json", "splits.mat"], again.stderr
-    large = run(*line, "9000000x9000000")
+    large = run(*line, "9000000x9000000", "--as", "large")
     assert large.returncode == 1
     assert "2.67 PB of disk needed to render 3 photos, " in large.stderr
-    other = run(*line, "16x16")
-    assert other.returncode == 0
-    assert f"{raw} was rendered with other settings: rendering anew" in other.stderr
-    assert json.loads((raw / "rooms.json").read_text())["settings"]["size"] == [16, 16]
+
+
+def test_what_is_there_is_replaced_by_force_alone(tmp_path):
+    line = [COMMAND, "--data", tmp_path, "rooms", "--count", "1,0", "-j", "1", "--size", "16x16"]
+    raw = tmp_path / "rooms/raw"
+    assert run(*line).returncode == 0
+    made = (raw / "rooms.json").read_bytes()
+
+    def refused(*more: str) -> str:
+        told = run(*line, *more)
+        assert (told.returncode, told.stdout, len(told.stderr.splitlines())) == (1, "", 1), told.stderr
+        return told.stderr
+
+    both = "holds rooms of --count 1,0 --size 16x16 --seed 0, not --count 1,0 --size 16x16 --seed 1; give new ones"
+    assert f"{raw}: {both} a folder of their own with --as NAME, or replace it with --force" in refused("--seed", "1")
+    assert (raw / "rooms.json").read_bytes() == made
+    beside = run(*line, "--seed", "1", "--as", "rooms-1")
+    assert (beside.returncode, beside.stdout) == (0, f"{tmp_path}/rooms-1/raw\n"), beside.stderr
+    assert len(list(preparation.reader(tmp_path / "rooms-1/raw", None, {})(tmp_path / "rooms-1/raw"))) == 1
+    (raw / "splits.mat").unlink()
+    assert f"{raw}/splits.mat: changed or gone since it was rendered; --force renders {raw} anew" in refused()
+    assert run(*line, "--seed", "1", "--force").returncode == 0
+    assert json.loads((raw / "rooms.json").read_text())["settings"]["seed"] == 1
+    (tmp_path / "mine/raw/rgb").mkdir(parents=True)
+    assert f"{tmp_path}/mine/raw: is there, and was not rendered by fetch-dataset" in refused("--as", "mine")
+
+
+@pytest.mark.parametrize("ending", ["exception", "SIGKILL"])
+def test_a_folder_that_gave_way_comes_back(tmp_path, ending):
+    """Interrupted between the two renames, the only copy was lost."""
+    target, kept, toy = tmp_path / "raw", tmp_path / "kept", tmp_path / "toy"
+    for folder, place in ((target, "old"), (kept, "old"), (toy / "raw", "rooms.json")):
+        folder.mkdir(parents=True)
+        (folder / place).write_text("{}")
+    end = "os.kill(os.getpid(), signal.SIGKILL)" if ending == "SIGKILL" else "raise OSError"
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from depthfield import files
+from depthfield.samples import unpack
+rename, which = Path.rename, sys.argv[2]
+def second(source, path):
+    if Path(path).name == Path(sys.argv[1]).name:
+        Path.rename = rename
+        {end}
+    return rename(source, path)
+Path.rename = second
+target = Path(sys.argv[1])
+replaced = files.whole_folder(target) if which == "files" else unpack.whole_folder(target, target.parent / which)
+with replaced as folder:
+    folder.mkdir(exist_ok=True)
+"""
+    for folder, way in ((target, ".work"), (kept, "files"), (toy / "raw", ".rendering")):
+        done = run(sys.executable, "-c", script, folder, way)
+        assert done.returncode == (-signal.SIGKILL if ending == "SIGKILL" else 1), done.stderr
+        assert folder.exists() == (ending == "exception")
+    with pytest.raises(RuntimeError), unpack.whole_folder(target, tmp_path / ".work"):
+        raise RuntimeError
+    with pytest.raises(RuntimeError), files.whole_folder(kept):
+        raise RuntimeError
+    assert tree(target) == tree(kept) == ["old"]
+    assert run(COMMAND, "--data", tmp_path, "rooms", "--as", "toy").returncode == 1
+    assert tree(toy / "raw") == ["rooms.json"]
 
 
 # --- words --------------------------------------------------------------------------------------------------------
@@ -655,6 +724,7 @@ def test_the_list_tells_a_stranger_what_there_is(tmp_path):
         (["--force"], 2, "Usage:"),
         (["toy", "--retries", "few"], 2, "--retries takes a whole number of at least 0, not 'few'"),
         (["toy", "--count", "4"], 2, "--count takes two whole numbers with ',' between, not '4'"),
+        (["toy", "--as", "toy-1"], 2, "--as goes with one dataset that is rendered"),
         (["toy", "--catalogue", "none.toml"], 1, "no catalogue: none.toml: No such file or directory"),
     ],
 )

@@ -11,7 +11,7 @@ import scipy.io
 from PIL import Image, PngImagePlugin
 
 from depthfield import tool
-from depthfield.samples import images
+from depthfield.samples import doubts, images
 
 RAMP = np.linspace(0, 65535, 24 * 16).reshape(24, 16).astype(np.uint16)
 COLOURS = np.random.default_rng(1).integers(0, 256, (24, 16, 3), np.uint8)
@@ -169,18 +169,67 @@ def write_png(path, units, chunk=None):
     "given, chunk, metres", [(None, None, 1.234), (1 / 5000, None, 0.2468), (None, "0.01", 12.34), (0.001, "9", 1.234)]
 )
 def test_a_depth_png_is_scaled_as_told_else_as_it_says_else_as_millimetres(tmp_path, given, chunk, metres):
-    path = write_png(tmp_path / "a.png", np.uint16([[0, 1234], [65535, 1]]), chunk)
+    path = write_png(tmp_path / "a.png", np.uint16([[0, 1234], [65534, 1]]), chunk)
     depth = images.read_depth(path, given)
     assert depth.dtype == np.float32 and depth.shape == (2, 2)
     assert np.isnan(depth[0, 0]) and depth[0, 1] == np.float32(metres) and np.isfinite(depth).sum() == 3
-    assert depth[1, 0] == pytest.approx(metres / 1234 * 65535)
+    assert depth[1, 0] == pytest.approx(metres / 1234 * 65534)
+
+
+@pytest.mark.parametrize(
+    "options, unmeasured",
+    [
+        ({}, [0, 65535]),
+        ({"missing": 0}, [0]),
+        ({"missing": 60000.0}, [0, 60000]),
+        ({"depth_range": (0.4, 10)}, [0, 399, 10001, 60000, 65535]),
+        ({"missing": 400, "depth_range": (0, 60)}, [0, 400, 65535]),
+    ],
+)
+def test_values_that_mean_no_measurement_are_none(tmp_path, options, unmeasured):
+    units = np.uint16([[0, 399, 400, 10000], [10001, 60000, 65534, 65535]])
+    depth = images.read_depth(write_png(tmp_path / "a.png", units), **options)
+    wanted = np.isin(units, unmeasured) | ((units > 60000) & ("depth_range" in options))
+    np.testing.assert_array_equal(depth, np.where(wanted, np.nan, units / 1000).astype(np.float32))
+
+
+def test_an_npy_has_a_missing_value_in_metres(tmp_path):
+    np.save(tmp_path / "a.npy", np.float32([[-1, 9.99, 2, 65.535, np.inf]]))
+    for options, metres in (
+        ({"missing": -1, "depth_range": (0, 99)}, [np.nan, 9.99, 2, 65.535, np.nan]),
+        ({"missing": 9.99, "depth_range": (0, 60)}, [np.nan, np.nan, 2, np.nan, np.nan]),
+    ):
+        np.testing.assert_array_equal(images.read_depth(tmp_path / "a.npy", **options), np.float32([metres]))
+    path = write_png(tmp_path / "a.png", RAMP)
+    assert failure(images.read_depth, path, None, 65.535) == (
+        f"{path}: a 16-bit PNG holds whole numbers to 65535; --missing 65.535 is none"
+    )
+
+
+@pytest.mark.parametrize(
+    "far, apart",
+    [
+        (np.full(300, 65.534), (4, 65.534)),
+        (np.full(9000, 65.534), (4, 65.534)),  # one value, however often
+        (np.linspace(10.1, 12, 300), (4, 10.1)),
+        (np.linspace(9.9, 12, 300), None),  # through a door
+        (np.linspace(10.1, 12, 9000), None),  # another room
+        (np.full(1, 65.534), (4, 65.534)),
+        (np.array([np.nan]), None),
+    ],
+)
+def test_depths_far_from_all_others_are_doubtful(far, apart):
+    near = np.linspace(1, 4, 9999)
+    depth = np.concatenate([near, far, np.full(9999, np.nan)]).astype(np.float32).reshape(1, -1)
+    assert doubts.far_apart(depth) == pytest.approx(apart) if apart else doubts.far_apart(depth) is None
+    assert doubts.far_apart(np.float32([[2]])) is None
 
 
 @pytest.mark.parametrize("chunk", ["", "metres", "0", "-0.001", "nan", "inf"])
 def test_a_senseless_stated_scale_is_refused(tmp_path, chunk):
     path = write_png(tmp_path / "a.png", RAMP, chunk)
     assert failure(images.read_depth, path) == f"{path}: its depth-scale is {chunk!r}, no number of metres a unit"
-    assert np.nanmax(images.read_depth(path, 0.001)) == np.float32(65.535)
+    assert np.nanmax(images.read_depth(path, 0.001, missing=0)) == np.float32(65.535)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, ">f4"])
@@ -264,12 +313,12 @@ def test_written_depth_is_read_again(tmp_path, scale):
         assert (np.asarray(image)[1] == 0).all()
 
 
-@pytest.mark.parametrize("value", [65.536, 0.0004, 0, -1, np.inf])
+@pytest.mark.parametrize("value", [65.535, 0.0004, 0, -1, np.inf])
 def test_depth_that_does_not_fit_is_not_written(tmp_path, value):
     depth = METRES.copy()
     depth[1, 1], depth[2, 2] = value, np.nan
     told = failure(images.write_depth_png, tmp_path / "a.png", depth, 0.001)
-    assert "does not fit into 16 bits of 0.001 m a unit, which hold 0.001 to 65.535 m" in told
+    assert "does not fit into 16 bits of 0.001 m a unit, which hold 0.001 to 65.534 m" in told
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from depthfield import preparation
-from depthfield.records import augmentation, batches, index, packing, patches, shards
+from depthfield.records import augmentation, batches, index, manifest, packing, patches, shards
 from depthfield.samples import Sample
 from depthfield.tool import Failure
 
@@ -82,6 +82,12 @@ def test_a_patch_file_of_another_photo_or_group_is_made_anew(tmp_path):
         made = patches.read(preparation.make(sample, tmp_path, how).path)
         assert (made.source, made.group) == (sample.source, sample.group)
 
+    def unreadable() -> None:
+        raise Failure("b.png: cut short")
+
+    outcome = preparation.make(first._replace(read=unreadable), tmp_path, how)
+    assert outcome.refused == "a.png: b.png: cut short" and not outcome.path.exists()
+
 
 @pytest.mark.parametrize("far", [8.0, 81.0])
 def test_an_example_gives_back_the_patch_and_metres_to_a_65535th(tmp_path, far):
@@ -96,31 +102,105 @@ def test_an_example_gives_back_the_patch_and_metres_to_a_65535th(tmp_path, far):
 
 def test_shards_are_equal_within_one_complete_and_the_same_each_time(tmp_path):
     paths = write_patches(tmp_path / "patches/train", 11)
-    packed = packing.pack(paths, tmp_path / "records", "train", 4, force=False)
+    packed = packing.pack(paths, tmp_path / "records", 4, force=False)
     counts = [len(list(shards.read([shard], ("name",)))) for shard in packed.shards]
     assert sorted(counts) == [2, 3, 3, 3] and packed.refused == 0
     names = [example["name"].decode() for example in shards.read(packed.shards, ("name",))]
     assert names == [path.stem for path in paths]
     before = [shard.read_bytes() for shard in packed.shards]
     stamps = [shard.stat().st_mtime_ns for shard in packed.shards]
-    assert [s.stat().st_mtime_ns for s in packing.pack(paths, tmp_path / "records", "train", 4, False).shards] == stamps
-    again = packing.pack(paths, tmp_path / "records", "train", 4, force=True)
+    assert [s.stat().st_mtime_ns for s in packing.pack(paths, tmp_path / "records", 4, False).shards] == stamps
+    again = packing.pack(paths, tmp_path / "records", 4, force=True)
     assert [shard.read_bytes() for shard in again.shards] == before
 
 
 def test_another_set_of_shards_takes_the_place_of_the_old_one(tmp_path):
     paths = write_patches(tmp_path / "patches/train", 4)
-    packing.pack(paths, tmp_path / "records", "train", 4, force=False)
-    packing.pack(paths[:3], tmp_path / "records", "train", 2, force=False)
+    packing.pack(paths, tmp_path / "records", 4, force=False)
+    packing.pack(paths[:3], tmp_path / "records", 2, force=False)
     assert [path.name for path in sorted((tmp_path / "records").glob("train-*"))] == [
         "train-00000-of-00002.tfrecord", "train-00001-of-00002.tfrecord",
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("packed", "now", "said"),
+    [
+        ([], ["train/a", "test/a"], "test/a.npz: holds the same photo as {}/train/a.npz"),
+        ([], ["train/a", "train/A", "test/b"], "train/a.npz: holds the same photo as {}/train/A.npz"),
+        (["test/a"], ["train/a"], "train/a.npz: holds the same photo as {}/test/a.npz; test was packed by an earlier"),
+    ],
+)
+def test_a_photo_that_comes_twice_is_refused_before_anything_is_written(tmp_path, packed, now, said):
+    for place in (*packed, *now):
+        patches.write(tmp_path / f"{place}.npz", patch(ord(place[-1].lower())))
+
+    def pack(places: list) -> None:
+        packing.pack([tmp_path / f"{place}.npz" for place in places], tmp_path / "records", 2, force=False)
+
+    pack(packed)
+    before = sorted(path.name for path in (tmp_path / "records").glob("*"))
+    with pytest.raises(Failure, match=said.format(tmp_path)):
+        pack(now)
+    assert sorted(path.name for path in (tmp_path / "records").glob("*")) == before
+
+
+def test_shards_of_a_split_that_is_no_more_are_removed_with_the_whole(tmp_path, capsys):
+    train, test = write_patches(tmp_path / "train", 3), [tmp_path / "test/a.npz"]
+    patches.write(test[0], patch(9))
+    records = tmp_path / "records"
+    packing.pack([*train, *test], records, 1, force=False)
+    packing.pack(train, records, 1, force=False)
+    assert (records / "test-00000-of-00001.tfrecord").exists() and capsys.readouterr().err == ""
+    packing.pack(train, records, 1, force=False, whole=True)
+    assert sorted(path.name for path in records.iterdir()) == [".train.json", "train-00000-of-00001.tfrecord"]
+    assert f"{records}: shards of test removed: no patch file belongs to test" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "other", [{"bounds": "320x"}, {"settings": patches.Settings("grid:8", NAMES, 96, 64).to_json()}]
+)
+def test_patch_files_made_in_two_ways_are_not_packed_together(tmp_path, other):
+    """As an interrupted make-patches with another --width leaves them."""
+    for place, made in (("train/a", patch(1)), ("test/b", patch(2)._replace(**other))):
+        patches.write(tmp_path / f"patches/{place}.npz", made)
+    with pytest.raises(Failure, match="test/b.npz: made with other options than those before it; run make-patches to"):
+        packing.pack(list(tmp_path.glob("patches/*/*")), tmp_path / "records", 1, force=False)
+    assert not (tmp_path / "records").exists()
+
+
+def test_patch_files_are_those_of_the_manifests(tmp_path, capsys):
+    out = tmp_path / "patches"
+    paths = write_patches(out / "train", 4)
+    with pytest.raises(Failure, match=f"{out}: no manifest says which patch files belong here; run make-patches"):
+        manifest.choose([paths[0]])
+    (out / ".mine.1-a.manifest").write_text("train/000.npz\n")  # as another task of an array job is writing it
+    manifest.write(out, "mine", ["train/000.npz", "train/001.npz", "train/007.npz", "train/008.npz"])
+    for given, chosen, refused, said in (
+        ([out], paths[:2], 2, ["train/007.npz and 1 more: missing", "train/002.npz and 1 more: left out, in no"]),
+        (paths[1:3], paths[1:2], 1, [f"{out}/train/002.npz: left out, in no manifest of make-patches"]),
+        (paths[:1], paths[:1], 0, []),
+    ):
+        found = manifest.choose(given)
+        told = capsys.readouterr().err.splitlines()
+        assert found == ({out: set(chosen)}, {out} & set(given), refused)
+        assert len(told) == len(said) and all(words in line for words, line in zip(said, told, strict=True))
+    with pytest.raises(Failure, match=r"other.manifest and \S+/mine.manifest both name train/001.npz"):
+        manifest.write(out, "other", ["train/001.npz"])
+    manifest.write(out, "other", ["train/002.npz"])
+    assert manifest.read(out) >= set(paths[:3])
+
+
+def test_two_photos_that_want_one_patch_file_are_refused(tmp_path):
+    first, second = (Sample("a", "train", source, "", (), None) for source in ("a.png", "b/a.png"))
+    with pytest.raises(Failure, match=f"a.png and b/a.png both want to be {tmp_path}/train/a.npz"):
+        preparation.claim([first, second], tmp_path, tmp_path)
+
+
 def test_a_damaged_patch_file_is_left_out_and_shards_stay_equal(tmp_path, capsys):
     paths = write_patches(tmp_path / "patches/train", 5)
     paths[0].write_bytes(b"nothing")
-    packed = packing.pack(paths, tmp_path / "records", "train", 2, force=False)
+    packed = packing.pack(paths, tmp_path / "records", 2, force=False)
     assert packed.refused == 1 and "000.npz" in capsys.readouterr().err
     assert [len(list(shards.read([shard], ("name",)))) for shard in packed.shards] == [2, 2]
 

@@ -453,6 +453,7 @@ def test_written_depth_is_a_sample_of_its_own_scale(tmp_path):
         ({"pair": "nearest:1", "photos": "{a}/{name}.png", "depths": "d/{a}/{name}.png"}, "the one field {name}"),
         ({"scale": 0.0}, "--scale takes metres a unit, not 0"),
         ({"scale": float("inf")}, "--scale takes metres a unit, not inf"),
+        ({"depth_range": (3.0, 1.0)}, "--depth-range takes MIN,MAX in metres, 0 or more and MAX beyond MIN"),
         ({"test_share": 1.5}, "a share from 0 to 1"),
         ({"test_share": float("nan")}, "a share from 0 to 1"),
     ],

@@ -1,8 +1,9 @@
-"""Patch files of one split into a set of shards that is complete and current, or replaced as a whole."""
+"""Patch files into sets of shards, one a split: complete, current, and without a photo that is in both."""
 
+import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,67 +11,112 @@ from depthfield import files
 from depthfield.records import patches, shards
 from depthfield.tool import Failure, progress, say
 
+SPLITS = ("train", "test")
+
 
 class Packed(NamedTuple):
     shards: list[Path]
     refused: int  # patch files that could not be read
 
 
-def pack(paths: Sequence[Path], out: Path, split: str, count: int, force: bool) -> Packed:
-    """Pack patch files, in the order given, into `count` shards OUT/SPLIT-00000-of-COUNT.tfrecord.
+def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: bool = False) -> Packed:
+    """Pack patch files, in the order of their names, into `count` shards OUT/SPLIT-00000-of-COUNT.tfrecord a split.
 
-    What made a set of shards is kept beside it as .SPLIT.json; a set that was made of the same files, all older than
-    it, is kept. Patch files that cannot be read are named and left out; Failure where none is left.
+    The split is the patch file's folder, train or test. What a set of shards is made of is kept beside it in
+    .SPLIT.json; a set that was made of the same files, all older than it, is kept. With `whole`, these are all the
+    patch files there are, and the shards of a split that none of them is of are removed. Patch files that cannot be
+    read are named and left out.
+
+    Raises Failure, before anything is written, where a split has none left; where patch files of one folder were made
+    in different ways; and where a photo comes twice: in these splits, or in one of them and what was packed before of
+    the other.
     """
-    for path in paths:
-        if not path.is_file():
-            raise Failure(f"{path}: no such file")
-    good, refused = list(paths), []
-    while good:
-        names = shard_names(out, split, min(count, len(good)))
-        contents = {"version": shards.VERSION, "patches": [str(path) for path in good]}
-        record = out / f".{split}.json"
-        if not force and all(files.is_current(made, good) for made in (*names, record)) and holds(record, contents):
-            return Packed(names, len(refused))
-        bad = write(good, names)
-        if not bad:
-            for stale in set(out.glob(f"{split}-?????-of-?????.tfrecord")) - set(names):
-                stale.unlink()
-            files.write_json(record, contents)
-            return Packed(names, len(refused))
-        # rare: once more without them, so that the shards come out equal
-        refused += bad
-        good = [path for path in good if path not in refused]
-    raise Failure(f"{split}: no patch file could be read")
+    asked = {split: sorted(path for path in paths if path.parent.name == split) for split in SPLITS}
+    fresh, ways, refused = {}, {}, 0
+    for split, wanted in asked.items():
+        if wanted and (force or not is_current(out, split, wanted, count)):
+            fresh[split] = photos(wanted, ways)
+            refused += len(wanted) - len(fresh[split])
+            if not fresh[split]:
+                raise Failure(f"{split}: no patch file could be read")
+    gone = [split for split in SPLITS if whole and not asked[split]]
+    before = {split: recorded(out, split) for split in SPLITS if split not in gone and split not in fresh}
+    refuse_twins(before | fresh, [split for split in before if not asked[split]])
+    for split in gone:
+        if any(out.glob(pattern(split))):
+            say(f"{out}: shards of {split} removed: no patch file belongs to {split}")
+    for split in (*gone, *fresh):  # old and new shards never lie side by side
+        (out / f".{split}.json").unlink(missing_ok=True)
+        for stale in out.glob(pattern(split)):
+            stale.unlink()
+    for split, made in fresh.items():
+        write(list(map(Path, made)), shard_names(out, split, min(count, len(made))))
+        files.write_json(out / f".{split}.json", {"version": shards.VERSION, "photos": made})
+    return Packed([shard for split in SPLITS if asked[split] for shard in sorted(out.glob(pattern(split)))], refused)
+
+
+def pattern(split: str) -> str:
+    return f"{split}-?????-of-?????.tfrecord"
 
 
 def shard_names(out: Path, split: str, count: int) -> list[Path]:
     return [out / f"{split}-{index:05d}-of-{count:05d}.tfrecord" for index in range(count)]
 
 
-def write(paths: Sequence[Path], names: Sequence[Path]) -> list[Path]:
-    """Write the shards `names`, as many photos in each within one; return the patch files that could not be read."""
-    refused: list[Path] = []
+def recorded(out: Path, split: str) -> dict[str, str]:
+    """The patch files that the shards of a split were made of, each with the digest of its photo; {} for no shards."""
+    try:
+        told = json.loads((out / f".{split}.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    there = any(out.glob(pattern(split))) and told.get("version") == shards.VERSION
+    return told.get("photos", {}) if there else {}
+
+
+def is_current(out: Path, split: str, paths: Sequence[Path], count: int) -> bool:
+    """Whether the shards of a split are `count`, made of just these patch files, and newer than all of them."""
+    made = [*shard_names(out, split, min(count, len(paths))), out / f".{split}.json"]
+    return list(recorded(out, split)) == list(map(str, paths)) and all(files.is_current(one, paths) for one in made)
+
+
+def photos(paths: Sequence[Path], ways: dict[Path, tuple]) -> dict[str, str]:
+    """The patch files that can be read, each with a digest of its photo's pixels; the others are named.
+
+    `ways` takes up how those of each folder OUT were made; Failure where one was made in another way.
+    """
+    digests = {}
+    for path in progress(paths, len(paths), "patch files read"):
+        try:
+            patch = patches.read(path)
+        except Failure as failure:
+            say(failure)
+            continue
+        way = *patches.Settings.from_json(patch.settings)[:2], patch.bounds
+        if ways.setdefault(path.parent.parent, way) != way:
+            raise Failure(f"{path}: made with other options than those before it; run make-patches to its end")
+        image = patch.image
+        digests[str(path)] = hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest()
+    return digests
+
+
+def refuse_twins(made: dict[str, dict[str, str]], before: Sequence[str]) -> None:
+    """Raise Failure where two patch files of all splits hold the same photo; `before` are splits packed earlier."""
+    first: dict[str, str] = {}
+    for path, digest in itertools.chain.from_iterable(told.items() for told in made.values()):
+        if digest in first:
+            earlier = f"; {before[0]} was packed by an earlier call: pack the folder of both" if before else ""
+            raise Failure(f"{path}: holds the same photo as {first[digest]}{earlier}")
+        first[digest] = path
+
+
+def write(paths: Sequence[Path], names: Sequence[Path]) -> None:
+    """Write the shards `names`, as many photos in each within one."""
     remaining = iter(progress(paths, len(paths), "photos"))
     for index, name in enumerate(names):
         size = len(paths) * (index + 1) // len(names) - len(paths) * index // len(names)
-        shards.write(name, encoded(itertools.islice(remaining, size), refused))
-    return refused
+        shards.write(name, encoded(itertools.islice(remaining, size)))
 
 
-def holds(record: Path, contents: dict) -> bool:
-    """Whether a record of what was packed says `contents`."""
-    try:
-        return json.loads(record.read_text()) == contents
-    except ValueError:
-        return False
-
-
-def encoded(paths: Iterator[Path], refused: list[Path]) -> Iterator[bytes]:
-    """Patch files as examples; those that cannot be read are named and added to `refused`."""
+def encoded(paths: Iterator[Path]) -> Iterator[bytes]:
     for path in paths:
-        try:
-            yield shards.encode(path.stem, patches.read(path))
-        except Failure as failure:
-            say(failure)
-            refused.append(path)
+        yield shards.encode(path.stem, patches.read(path))

@@ -42,8 +42,11 @@ class Patch(NamedTuple):
     source: str  # where the photo came from, for people
     group: str  # what it is held out for validation with; see samples.Sample
     settings: str  # Settings as JSON
+    reading: str = ""  # by what options its depth was read; see samples.Sample
+    bounds: str = ""  # what it was fitted into, WIDTHxHEIGHT pixels, either left out where there was none
 
 
+TEXTS = ("source", "group", "settings", "reading", "bounds")
 # What each array must be: kind of dtype, and its shape in H, W, n, m, K.
 LAYOUT = {
     "image": (np.uint8, ("H", "W", 3)),
@@ -109,7 +112,7 @@ def read(path: Path) -> Patch:
     problem = contradiction(patch)
     if problem:
         raise Failure(f"{path}: {problem}")
-    return patch._replace(**{field: str(getattr(patch, field)) for field in ("source", "group", "settings")})
+    return patch._replace(**{field: str(getattr(patch, field)) for field in TEXTS})
 
 
 def contradiction(patch: Patch) -> str | None:

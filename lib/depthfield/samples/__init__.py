@@ -10,6 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 
+class Doubts(NamedTuple):
+    """What may be wrong with a depth map, for a person to decide."""
+
+    pixels: int = 0  # of the depth map
+    greatest: int = 0  # of these, taken for no measurement because they hold the greatest value of the format
+    apart: tuple[float, float] | None = None  # metres: where all others end and the farthest, far from them, begin
+
+
 class Sample(NamedTuple):
     """One photo with its depth, not read yet; can be sent to another process."""
 
@@ -21,3 +29,5 @@ class Sample(NamedTuple):
     read: Callable[[], tuple[np.ndarray, np.ndarray]]
     """Gives the photo, uint8 H×W×3 RGB, and its depth, float32 H×W metres along the optical axis, NaN where there is
     no measurement. Raises tool.Failure naming the file where either cannot be used."""
+    reading: str = ""  # by what options its depth is read: by others it is another sample
+    doubts: Callable[[], Doubts] = Doubts  # about its depth; reads it again

@@ -29,7 +29,7 @@ import urllib3
 
 from depthfield import files, tool
 from depthfield.samples.catalogue import Dataset, File, in_words
-from depthfield.samples.unpack import BadArchiveError, check_room, unpack, whole_folder
+from depthfield.samples.unpack import BadArchiveError, check_room, tidy, unpack, whole_folder
 
 CONNECT_SECONDS, READ_SECONDS = 20, 60
 LONGEST_PAUSE = 60  # seconds between two tries
@@ -38,6 +38,7 @@ CHUNK = 1 << 18
 LONG_TO_HASH = 500_000_000  # bytes that take a noticeable while
 RENDERED = 11  # bytes a pixel before compression: three of colour, four of depth, four as a camera would have it
 UNPACKED = 1.5  # bytes on disk for a byte of archive: photos hardly compress, laser grids to a third
+NOTE = "rooms.json"  # in a folder of rendered rooms: their settings, and a listing of the files
 PAGE = re.compile(rb"\s*(<!doctype html|<html|<head|<!--|<script)", re.IGNORECASE)
 
 
@@ -61,6 +62,9 @@ def fetch(dataset: Dataset, data: Path, mirror: str | None = None, force: bool =
     """
     with _alone(data / dataset.name):
         home = _open_home(data / dataset.name)
+        for file in dataset.files:
+            if file.unpack:
+                tidy(home.folder / "raw" / file.folder, _workshop(home, file))
         missing = [file for file in dataset.files if force or not _there(home, file)]
         if home.files:
             _remember(home)
@@ -80,8 +84,7 @@ def fetch(dataset: Dataset, data: Path, mirror: str | None = None, force: bool =
 
 
 def render(
-    dataset: Dataset,
-    data: Path,
+    home: Path,
     train: int,
     test: int,
     size: tuple[int, int],
@@ -89,25 +92,44 @@ def render(
     jobs: int | None = None,
     force: bool = False,
 ) -> None:
-    """Render `data`/NAME/raw as `rooms.write` does with these settings; what was rendered with the same is kept.
+    """Render `home`/raw as `rooms.write` does with these settings; what was rendered with the same is kept.
 
-    Raises tool.Failure, tool.UsageError or OSError.
+    Raises tool.Failure where anything else is there, unless `force`; tool.Failure, tool.UsageError or OSError where it
+    cannot be rendered. What was there is then as it was.
     """
-    raw = data / dataset.name / "raw"
-    note = raw / "rooms.json"
+    raw, workshop = home / "raw", home / ".rendering"
     settings = {"train": train, "test": test, "size": list(size), "seed": seed}
-    with _alone(raw.parent):
-        told = _read_json(note)
-        if told.get("settings") not in (None, settings):
-            tool.say(f"{dataset.name}: {raw} was rendered with other settings: rendering anew")
-        elif told and not force and _changed(raw, told["files"]) is None:
+    with _alone(home):
+        tidy(raw, workshop)
+        if not force and _rendered(raw, settings):
             return
         from depthfield.samples import rooms
 
-        check_room(raw.parent, (train + test) * size[0] * size[1] * RENDERED, f"to render {train + test} photos")
-        with whole_folder(raw, raw.parent / ".rendering") as folder:
+        check_room(home, (train + test) * size[0] * size[1] * RENDERED, f"to render {train + test} photos")
+        with whole_folder(raw, workshop) as folder:
             rooms.write(folder, train=train, test=test, size=size, seed=seed, jobs=jobs)
-            files.write_json(folder / note.name, {"settings": settings, "files": _listing(folder)})
+            files.write_json(folder / NOTE, {"settings": settings, "files": _listing(folder)})
+
+
+def _rendered(raw: Path, settings: dict) -> bool:
+    """Whether `raw` was rendered with these settings; tool.Failure where it holds anything else."""
+    if not raw.exists() or not any(raw.iterdir()):
+        return False
+    told = _read_json(raw / NOTE)
+    way_out = "; give new ones a folder of their own with --as NAME, or replace it with --force"
+    if not told:
+        raise tool.Failure(f"{raw}: is there, and was not rendered by {tool.name()}{way_out}")
+    if told["settings"] != settings:
+        raise tool.Failure(f"{raw}: holds rooms of {_options(told['settings'])}, not {_options(settings)}{way_out}")
+    changed = _changed(raw, told["files"])
+    if changed is not None:
+        raise tool.Failure(f"{raw / changed}: changed or gone since it was rendered; --force renders {raw} anew")
+    return True
+
+
+def _options(settings: dict) -> str:
+    size = "x".join(map(str, settings["size"]))
+    return f"--count {settings['train']},{settings['test']} --size {size} --seed {settings['seed']}"
 
 
 @contextlib.contextmanager
@@ -146,6 +168,11 @@ def _remember(home: Home) -> None:
 
 def _place(file: File) -> str:
     return f"downloads/{file.name}" if file.unpack else f"raw/{file.name}"
+
+
+def _workshop(home: Home, file: File) -> Path:
+    """Where an archive is unpacked before its folder takes its place: one for each, as it may hold the only copy."""
+    return home.folder / f".unpacking-{file.folder}"
 
 
 def _there(home: Home, file: File) -> bool:
@@ -281,7 +308,7 @@ def _bring(home: Home, file: File, addresses: list[str], force: bool, retries: i
     if file.unpack:
         folder = home.folder / "raw" / file.folder
         try:
-            unpack(path, folder, home.folder / ".unpacking")
+            unpack(path, folder, _workshop(home, file))
         except BadArchiveError as bad:
             raise tool.Failure(f"{bad}; kept as {_set_aside(home, path)}") from None
         home.unpacked[f"raw/{file.folder}"] = {"sha256": home.files[place][2], "files": _listing(folder)}

@@ -4,6 +4,7 @@ import bisect
 import collections
 import functools
 import hashlib
+import json
 import math
 import os
 import re
@@ -14,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from depthfield import tool
-from depthfield.samples import Sample, images
+from depthfield.samples import Sample, doubts, images
 
 PHOTO_FOLDERS = ("rgb", "color", "colour", "image", "images", "photo", "photos")
 DEPTH_FOLDERS = ("depth", "depths")
@@ -35,6 +36,8 @@ def samples(
     photos: str | None = None,
     depths: str | None = None,
     scale: float | None = None,
+    missing: float | None = None,
+    depth_range: tuple[float, float] | None = None,
     pair: str = "name",
     test_share: float = 0.2,
 ) -> Iterator[Sample]:
@@ -44,7 +47,7 @@ def samples(
     `{name}` is the same belong together. More fields may stand for whole or parts of folder names
     (`{scene}/color/{name}.jpg`), and `*`, `?`, `[...]`, `**/` as in the shell. Without patterns the HABITS are tried.
     With `pair` "nearest:0.02" the names are numbers (times), and the nearest within 0.02 belong together.
-    `scale` is the metres a unit of a PNG (see images.read_depth).
+    `scale`, the metres a unit of a PNG, `missing` and `depth_range` are those of images.read_depth.
 
     If `raw` has a folder `train` or `test`, these are read, each by the patterns, and give the split. Otherwise
     `test_share` of the photos, chosen by a hash of the name and so the same each time, are for testing: right for
@@ -64,8 +67,11 @@ def samples(
         raise tool.UsageError(f"--test-share takes a share from 0 to 1, not {test_share:g}")
     if scale is not None and not 0 < scale < math.inf:
         raise tool.UsageError(f"--scale takes metres a unit, not {scale:g}")
+    if depth_range is not None and not 0 <= depth_range[0] < depth_range[1]:
+        raise tool.UsageError("--depth-range takes MIN,MAX in metres, 0 or more and MAX beyond MIN")
     if not raw.is_dir():
         raise tool.Failure(f"{raw}: no such folder")
+    reading = {"scale": scale, "missing": missing, "depth_range": depth_range}
     stated = [split for split in ("train", "test") if (raw / split).is_dir()]
     tops = [(split, raw / split) for split in stated] or [(None, raw)]
     found = [
@@ -75,7 +81,9 @@ def samples(
             source=str(photo.relative_to(raw)),
             group=photo.parent.relative_to(raw).as_posix(),
             inputs=(str(photo), str(depth)),
-            read=functools.partial(_read, photo, depth, scale),
+            read=functools.partial(_read, photo, depth, **reading),
+            reading=json.dumps(reading) if any(value is not None for value in reading.values()) else "",
+            doubts=functools.partial(doubts.of_depth, depth, **reading),
         )
         for split, top in tops
         for name, photo, depth in _pairs(top, patterns, tolerance)
@@ -93,12 +101,12 @@ def _groups(found: list[Sample], order: Callable[[str], object]) -> dict[tuple[s
     Such a folder is taken for a video. It is divided in the `order` of names into stretches of equal length within one
     photo, each of at most a tenth of the split, rounded up.
     """
-    groups = {}
-    folders = collections.defaultdict(list)
+    groups, folders = {}, collections.defaultdict(list)
+    sizes = collections.Counter(sample.split for sample in found)
     for sample in sorted(found, key=lambda sample: order(sample.name)):
         folders[sample.split, sample.group].append(sample.name)
     for (split, folder), names in folders.items():
-        stretches = min(math.ceil(10 * len(names) / sum(sample.split == split for sample in found)), len(names))
+        stretches = min(math.ceil(10 * len(names) / sizes[split]), len(names))
         for index, name in enumerate(names):
             number = f" {index * stretches // len(names) + 1}" if stretches > 1 else ""
             groups[split, name] = folder + number
@@ -110,8 +118,8 @@ def _in_words_and_numbers(name: str) -> list:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def _read(photo: Path, depth: Path, scale: float | None) -> tuple[np.ndarray, np.ndarray]:
-    pixels, metres = images.read_photo(photo), images.read_depth(depth, scale)
+def _read(photo: Path, depth: Path, **reading: object) -> tuple[np.ndarray, np.ndarray]:
+    pixels, metres = images.read_photo(photo), images.read_depth(depth, **reading)
     if pixels.shape[:2] != metres.shape:
         sizes = [f"{array.shape[1]}×{array.shape[0]}" for array in (metres, pixels)]
         raise tool.Failure(f"{depth}: {sizes[0]} pixels, but its photo {photo} has {sizes[1]}")

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
@@ -14,6 +15,7 @@ from depthfield import files, tool
 
 DEPTH_SCALE = "depth-scale"  # the text chunk of a depth PNG: metres a unit
 MILLIMETRE = 0.001
+GREATEST = 65535  # of 16 bits: what 7-Scenes and others write for no measurement
 
 # What matters to the user is a Failure; the rest of what Pillow says is noise.
 warnings.filterwarnings("ignore", module="PIL")
@@ -71,25 +73,60 @@ def as_rgb(image: Image.Image) -> np.ndarray:
     return np.repeat(np.rint(grey / 257).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def read_depth(path: Path, scale: float | None = None) -> np.ndarray:
+class Stored(NamedTuple):
+    """A depth map as it is stored."""
+
+    values: np.ndarray  # H×W: uint16 units of a PNG, floats of a .npy
+    unit: float  # metres
+    greatest: int | None  # the greatest value of the format, which many write for no measurement
+
+
+def read_depth(
+    path: Path,
+    scale: float | None = None,
+    missing: float | None = None,
+    depth_range: tuple[float, float] | None = None,
+) -> np.ndarray:
     """The depth map in `path`, float32 H×W metres, NaN where there is no measurement.
 
-    A 16-bit grey PNG holds units of `scale` metres, 0 for none; where `scale` is None the file's own text chunk
-    `depth-scale` says it, else a unit is a millimetre. A `.npy` holds floats in metres, NaN or 0 for none.
+    A 16-bit grey PNG holds units of `scale` metres, 0 and 65535 for none; where `scale` is None the file's own text
+    chunk `depth-scale` says it, else a unit is a millimetre. A `.npy` holds floats in metres, NaN or 0 for none.
+    `missing` is a value of the file, units or metres, that stands for none in place of 65535. What is not within
+    `depth_range`, metres, is none, too.
+
     Raises tool.Failure for anything else, and for a map without any measurement.
     """
+    return in_metres(stored(path, scale), path, missing, depth_range)
+
+
+def stored(path: Path, scale: float | None = None) -> Stored:
+    """The depth map in `path` as it is stored; see `read_depth`."""
     path = Path(path)
     if path.suffix.lower() == ".npy":
-        return measured(_array(path), path)
+        return Stored(_array(path), 1.0, None)
     with opened(path) as image:
         if image.format != "PNG" or not image.mode.startswith("I"):
             kind = "8 bits cannot hold metres" if image.mode in ("1", "L", "P", "LA") else f"this is {image.mode}"
             found = kind if image.format == "PNG" else f"this is {image.format}"
             raise tool.Failure(f"{path}: a depth map is a 16-bit grey PNG, or a .npy in metres; {found}")
         units = np.asarray(image)
-        if scale is None:
-            scale = _stated_scale(image, path)
-    return measured(units * scale, path)
+        return Stored(units, _stated_scale(image, path) if scale is None else scale, GREATEST)
+
+
+def in_metres(
+    found: Stored, where: object, missing: float | None, depth_range: tuple[float, float] | None
+) -> np.ndarray:
+    """A stored depth map as `read_depth` gives it."""
+    if found.greatest is not None and missing is not None and missing not in range(found.greatest + 1):
+        bounds = f"a 16-bit PNG holds whole numbers to {found.greatest}"
+        raise tool.Failure(f"{where}: {bounds}; --missing {missing:g} is none")
+    none = found.greatest if missing is None else missing
+    metres = found.values * found.unit
+    if none is not None:
+        metres[found.values == none] = np.nan
+    if depth_range is not None:
+        metres[(metres < depth_range[0]) | (metres > depth_range[1])] = np.nan
+    return measured(metres, where)
 
 
 def _stated_scale(image: PngImagePlugin.PngImageFile, path: Path) -> float:
@@ -135,13 +172,14 @@ def measured(values: np.ndarray, where: object) -> np.ndarray:
 def write_depth_png(path: Path, depth: np.ndarray, scale: float) -> None:
     """Write `depth`, H×W metres with NaN for none, as a 16-bit grey PNG of `scale` metres a unit, whole or not at all.
 
-    The scale stands in the file, as text chunk `depth-scale`. Raises tool.Failure where a depth does not fit.
+    The scale stands in the file, as text chunk `depth-scale`. Raises tool.Failure where a depth does not fit: below a
+    unit or beyond 65534 of them, as 65535 is read as no measurement.
     """
     units = np.rint(np.asarray(depth, np.float64) / scale)
-    if (units < 1).any() or (units > 65535).any():
+    if (units < 1).any() or (units >= GREATEST).any():
         raise tool.Failure(
             f"{path}: depth from {np.nanmin(depth):g} to {np.nanmax(depth):g} m does not fit into 16 bits of "
-            f"{scale:g} m a unit, which hold {scale:g} to {65535 * scale:g} m"
+            f"{scale:g} m a unit, which hold {scale:g} to {(GREATEST - 1) * scale:g} m"
         )
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text(DEPTH_SCALE, repr(float(scale)))

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from depthfield import tool
+from depthfield import files, tool
 from depthfield.samples.catalogue import in_words
 
 # What the standard library raises for damaged bytes; its decompressors also raise OSError without a number.
@@ -61,7 +61,7 @@ def unpack(archive: Path, target: Path, workshop: Path) -> None:
 def whole_folder(target: Path, workshop: Path) -> Iterator[Path]:
     """Yield an empty folder in `workshop`; it takes the place of `target` when the block succeeds."""
     new, old = workshop / "new", workshop / "old"
-    shutil.rmtree(workshop, ignore_errors=True)  # left by one that was killed
+    tidy(target, workshop)
     new.mkdir(parents=True)
     try:
         yield new
@@ -70,7 +70,13 @@ def whole_folder(target: Path, workshop: Path) -> Iterator[Path]:
             target.rename(old)
         new.rename(target)
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        tidy(target, workshop)
+
+
+def tidy(target: Path, workshop: Path) -> None:
+    """Clear away what a `whole_folder` has left, killed or not, after bringing back `target` if it was giving way."""
+    files.bring_back(workshop / "old", target)
+    shutil.rmtree(workshop, ignore_errors=True)
 
 
 def check_room(folder: Path, needed: int, purpose: str) -> None:
