@@ -28,8 +28,7 @@ def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: boo
     read are named and left out.
 
     Raises Failure, before anything is written, where a split has none left; where patch files of one folder were made
-    in different ways; and where a photo comes twice: in these splits, or in one of them and what was packed before of
-    the other.
+    in different ways; and where a photo is in both splits, one of which may have been packed before.
     """
     asked = {split: sorted(path for path in paths if path.parent.name == split) for split in SPLITS}
     fresh, ways, refused = {}, {}, 0
@@ -41,7 +40,7 @@ def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: boo
                 raise Failure(f"{split}: no patch file could be read")
     gone = [split for split in SPLITS if whole and not asked[split]]
     before = {split: recorded(out, split) for split in SPLITS if split not in gone and split not in fresh}
-    refuse_twins(before | fresh, [split for split in before if not asked[split]])
+    refuse_shared(before | fresh, [split for split in before if not asked[split]])
     for split in gone:
         if any(out.glob(pattern(split))):
             say(f"{out}: shards of {split} removed: no patch file belongs to {split}")
@@ -99,14 +98,12 @@ def photos(paths: Sequence[Path], ways: dict[Path, tuple]) -> dict[str, str]:
     return digests
 
 
-def refuse_twins(made: dict[str, dict[str, str]], before: Sequence[str]) -> None:
-    """Raise Failure where two patch files of all splits hold the same photo; `before` are splits packed earlier."""
-    first: dict[str, str] = {}
-    for path, digest in itertools.chain.from_iterable(told.items() for told in made.values()):
-        if digest in first:
-            earlier = f"; {before[0]} was packed by an earlier call: pack the folder of both" if before else ""
-            raise Failure(f"{path}: holds the same photo as {first[digest]}{earlier}")
-        first[digest] = path
+def refuse_shared(made: dict[str, dict[str, str]], before: Sequence[str]) -> None:
+    """Raise Failure where two splits hold the same photo; `before` are splits packed earlier."""
+    train, test = ({digest: path for path, digest in made.get(split, {}).items()} for split in SPLITS)
+    for digest in train.keys() & test.keys():
+        earlier = f"; {before[0]} was packed by an earlier call: pack the folder of both" if before else ""
+        raise Failure(f"{test[digest]}: holds the same photo as {train[digest]}{earlier}")
 
 
 def write(paths: Sequence[Path], names: Sequence[Path]) -> None:
