@@ -42,6 +42,12 @@ def shown(run) -> str:
     return status.table(status.of(run))
 
 
+def test_the_last_step_is_that_of_the_last_training_command(run):
+    lines = [{"steps": 900}, {"steps": 1200}, {"command": "export-model"}]
+    (run / "commands.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert status.of(run)["steps"] == 1200
+
+
 @pytest.mark.parametrize("skew", [-3600, 3600])
 def test_ages_are_by_the_clock_of_the_disk(run, monkeypatch, skew):
     age(run / "metrics.jsonl", 90)

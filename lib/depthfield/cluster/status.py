@@ -39,7 +39,7 @@ def of(run: Path) -> dict:
         "attempt": attempt,
         "from_step": _number(attempts.text(here / "from")) if here else None,
         "step": metrics[-1]["step"] if metrics else None,
-        "steps": _steps(run / "recipe.toml"),
+        "steps": _steps(run),
         "step_age": _age(run / "metrics.jsonl", now) if metrics else None,
         "photos_per_second": training.get("photos_per_second"),
         "checkpoint": str(newest) if newest else None,
@@ -171,9 +171,11 @@ def _number(text: str | None) -> int | None:
     return int(text) if text and text.isdigit() else None
 
 
-def _steps(path: Path) -> int | None:
+def _steps(run: Path) -> int | None:
+    """To which step the run is to be trained, by the last command that said so, else by its recipe."""
+    asked = [line["steps"] for line in _last_lines(run / "commands.jsonl") if "steps" in line]
     try:
-        return tomllib.loads(path.read_text()).get("steps")
+        return asked[-1] if asked else tomllib.loads((run / "recipe.toml").read_text()).get("steps")
     except (FileNotFoundError, ValueError):
         return None
 
