@@ -48,7 +48,7 @@ class Predictor:
         for name, variable in variables.items():
             variable.assign(self.checkpoint.values[name])
         self.marginals = tf.function(self.model.marginals, reduce_retracing=True)
-        say(f"predicting with {self.checkpoint.told()}")
+        say(f"predicting with {self.checkpoint.in_words()}")
 
     @property
     def calibrated(self) -> bool:

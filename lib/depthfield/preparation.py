@@ -115,8 +115,8 @@ def make(sample: Sample, out: Path, way: Way) -> Outcome:
         return Outcome(path, sample.source, doubts=sample.doubts())
     except Failure as failure:
         path.unlink(missing_ok=True)  # made in another way, or of what was there before
-        told = str(failure) if sample.source in str(failure) else f"{sample.source}: {failure}"
-        return Outcome(path, sample.source, told)
+        reason = str(failure) if sample.source in str(failure) else f"{sample.source}: {failure}"
+        return Outcome(path, sample.source, reason)
 
 
 def doubtful(outcomes: Iterable[Outcome]) -> Iterator[str]:
@@ -129,8 +129,8 @@ def doubtful(outcomes: Iterable[Outcome]) -> Iterator[str]:
     if apart := [outcome for outcome in read if outcome.doubts.apart]:
         near, far = apart[0].doubts.apart
         more = f" (and so in {len(apart) - 1} more photos)" if len(apart) > 1 else ""
-        told = f"the farthest depths, from {far:.4g} m on, lie far from all others, up to {near:.4g} m{more}"
-        yield f"{apart[0].source}: {told}; if they mean no measurement, say --missing VALUE or --depth-range MIN,MAX"
+        doubt = f"the farthest depths, from {far:.4g} m on, lie far from all others, up to {near:.4g} m{more}"
+        yield f"{apart[0].source}: {doubt}; if they mean no measurement, say --missing VALUE or --depth-range MIN,MAX"
 
 
 def made_alike(path: Path, sample: Sample, way: Way) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import h5py
@@ -129,6 +130,15 @@ def test_a_run_of_other_photos_is_scored_beside_the_mean_depth(frames, trained, 
         "field: 16 steps on 12 photos, weights from none" in done.stdout
         and "scored here: 1 of 654 photos" in done.stdout
     )
+
+
+def test_a_run_s_predictions_are_scored_as_they_are_whatever_its_recipe_clamps_to(frames, trained, tmp_path):
+    again = shutil.copytree(trained, tmp_path / "run")
+    recipe = (again / "recipe.toml").read_text()
+    (again / "recipe.toml").write_text(recipe.replace("nearest = 0.1", "nearest = 50.0"))
+    ask = ("score-depth", "--protocol", "nyu", "--json", "--limit", 1)
+    scores = [json.loads(run(*ask, "--run", folder, frames, cwd=tmp_path).stdout) for folder in (trained, again)]
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.parametrize(

@@ -242,9 +242,9 @@ def test_photos_are_found_where_their_records_lie(tmp_path):
     assert [photo.source for photo in photos] == [f"photo {number}" for number in range(7)]
     assert [photo.settings[2:] for photo in photos] == [size[::-1] for size in SIZES]
     assert len({photo.digest for photo in photos}) == 7
-    places = index.locations(photos[::-1])
+    locations = index.locate(photos[::-1])
     for number in range(7):
-        example = shards.decode(index.record(places, tf.constant(number, tf.int64)), ("name",))
+        example = shards.decode(index.record(locations, tf.constant(number, tf.int64)), ("name",))
         assert example["name"].numpy() == str(6 - number).encode()
 
 

@@ -238,7 +238,7 @@ def test_the_best_checkpoint_is_taken_unless_another_is_asked_for(tmp_path):
         checkpoints.chosen(tmp_path, "best")
     checkpoints.save_best(folder, values(new_state()) | {"step": 4}, MADE_WITH, 0.25, lambda: None)
     assert [checkpoints.chosen(tmp_path, which).step for which in (None, "best", "newest")] == [4, 4, 9]
-    assert "best.npz (step 4, the best on held-out photos: rel 0.250)" in checkpoints.chosen(tmp_path, None).told()
+    assert "best.npz (step 4, the best on held-out photos: rel 0.250)" in checkpoints.chosen(tmp_path, None).in_words()
     assert [path.name for path in checkpoints.found(folder)] == ["000000009.npz"]
 
 

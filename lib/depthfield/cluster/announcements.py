@@ -95,7 +95,7 @@ def gather(
     secret, here = token(run), folder(run, attempt)
     awaited = [node for node in nodes if node.role != "chief"]
     found: dict[Node, Announcement] = {}
-    begun = told = time.monotonic()
+    begun = last = time.monotonic()
     while True:
         names = _names(here)
         missing = [node for node in awaited if node not in found]
@@ -111,8 +111,8 @@ def gather(
             names = ", ".join(f"{node.role} {node.index} on {node.host}" for node in awaited if node not in found)
             count = f"{len(awaited) - len(found)} of {len(awaited)} nodes"
             raise Failure(f"{count} have not announced themselves within {seconds:g} s: {names}")
-        if now - told >= TOLD_SECONDS:
-            told = now
+        if now - last >= TOLD_SECONDS:
+            last = now
             tool.say(f"waiting for nodes: {len(found)} of {len(awaited)}")
         time.sleep(POLL_SECONDS)
     where = {node: f"{found[node].host}:{found[node].port}" if node in found else f"{node.host}:0" for node in nodes}
@@ -131,5 +131,5 @@ def _names(folder: Path) -> set[str]:
 
 
 def _read_all(nodes: list[Node], folder: Path, token: str) -> dict[Node, Announcement]:
-    told = {node: read(folder, node.role, node.index, token) for node in nodes}
-    return {node: announcement for node, announcement in told.items() if announcement}
+    announced = {node: read(folder, node.role, node.index, token) for node in nodes}
+    return {node: announcement for node, announcement in announced.items() if announcement}

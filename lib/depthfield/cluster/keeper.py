@@ -92,11 +92,11 @@ def allotted(environment: Mapping[str, str]) -> list[str] | None:
     CUDA_VISIBLE_DEVICES is what most sites set; Univa's and Open Cluster Scheduler's resource maps are told as
     SGE_HGR_NAME, the ids parted by blanks.
     """
-    if (told := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name.strip() for name in told.split(",") if name.strip() not in ("", "-1")]
+    if (devices := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name.strip() for name in devices.split(",") if name.strip() not in ("", "-1")]
     for name in grid.GPU_NAMES:
-        if (told := environment.get(f"SGE_HGR_{name}")) is not None:
-            return told.replace(",", " ").split()
+        if (granted := environment.get(f"SGE_HGR_{name}")) is not None:
+            return granted.replace(",", " ").split()
     return None
 
 

@@ -125,12 +125,12 @@ def _began(here: Path, otherwise: float) -> float:
 def _nodes(here: Path) -> list[dict]:
     """The nodes as the watcher told of them last; it is the first to end, and the nodes end with it."""
     try:
-        told = json.loads((here / "state.json").read_bytes())["nodes"]
+        nodes = json.loads((here / "state.json").read_bytes())["nodes"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # nothing yet, or damaged
         return []
     if not attempts.ended(here):
-        return told
-    return [node | {"state": "ended"} if node["state"] in ("starting", "serving") else node for node in told]
+        return nodes
+    return [node | {"state": "ended"} if node["state"] in ("starting", "serving") else node for node in nodes]
 
 
 def _cell(node: dict, column: str) -> str:

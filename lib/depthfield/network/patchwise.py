@@ -91,8 +91,8 @@ def patches(image: tf.Tensor, superpixels: tf.Tensor, present: tf.Tensor, size: 
 def centres(superpixels: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """The mean row and column of each superpixel's pixels, float32 [B, n, 2], for n = `count`."""
     batch, rows, columns = tf.unstack(tf.shape(superpixels))
-    place = tf.stack(tf.meshgrid(tf.range(rows), tf.range(columns), indexing="ij"), axis=-1)
-    place = tf.broadcast_to(tf.cast(place, tf.float32), [batch, rows, columns, 2])
+    pixel = tf.stack(tf.meshgrid(tf.range(rows), tf.range(columns), indexing="ij"), axis=-1)
+    pixel = tf.broadcast_to(tf.cast(pixel, tf.float32), [batch, rows, columns, 2])
     owner = tf.reshape(owners(superpixels, count), [-1])
-    found = tf.math.unsorted_segment_mean(tf.reshape(place, [-1, 2]), owner, batch * (count + 1))
+    found = tf.math.unsorted_segment_mean(tf.reshape(pixel, [-1, 2]), owner, batch * (count + 1))
     return tf.reshape(found, [batch, count + 1, 2])[:, :-1]

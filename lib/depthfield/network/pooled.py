@@ -36,7 +36,7 @@ class Pooled(keras.Model):
         self.laterals = [conv(settings.features, 1, name=f"lateral{index}") for index in range(maps)]
         self.context = layers.Dense(settings.features, name="context")
         self.merge = conv(settings.features, 3, name="merge")
-        self.place = layers.Dense(settings.features, name="place") if settings.attention else None
+        self.project = layers.Dense(settings.features, name="place") if settings.attention else None
         self.attention = [
             Attention(settings.features, settings.dropout, name=f"attention{index}")
             for index in range(settings.attention)
@@ -53,8 +53,8 @@ class Pooled(keras.Model):
         merged = tf.nn.relu(self.merge(tf.nn.relu(merged)))
         merged = tf.concat([merged, positions(merged)], axis=-1)
         x = pool(merged, batch["superpixels"], tf.shape(batch["present"])[1])
-        if self.place:
-            x = self.place(x)
+        if self.project:
+            x = self.project(x)
         for index, layer in enumerate(self.attention):
             x = layer(x, batch, salt=index)
         for layer in self.dense:

@@ -37,10 +37,10 @@ def meetings(superpixels: tf.Tensor, count: tf.Tensor, height: tf.Tensor, width:
     rows, columns = tf.unstack(tf.shape(superpixels)[1:])
     down = tf.range(rows) * height // rows
     right = tf.range(columns) * width // columns
-    place = down[:, None] * width + right[None, :]
+    cell_of_pixel = down[:, None] * width + right[None, :]
     owner = owners(superpixels, count)
     cells = tf.cast(height * width, tf.int64)
-    key = tf.reshape(tf.cast(owner, tf.int64) * cells + tf.cast(place, tf.int64), [-1])
+    key = tf.reshape(tf.cast(owner, tf.int64) * cells + tf.cast(cell_of_pixel, tf.int64), [-1])
     # In runs along the rows: there are far fewer of those than pixels.
     begins = tf.where(tf.concat([[True], key[1:] != key[:-1]], axis=0))[:, 0]
     lengths = tf.concat([begins[1:], tf.shape(key, tf.int64)], axis=0) - begins

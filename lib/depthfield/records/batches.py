@@ -99,13 +99,13 @@ def endless(photos: Sequence[Photo], batch_size: int, how: Augmentation, stream:
 
     All that is drawn follows from the stream and a batch's number in it, so a training goes on where it stopped.
     """
-    plan, places = order(photos, batch_size), index.locations(photos)
+    plan, locations = order(photos, batch_size), index.locate(photos)
     fields = ("depth_map",) if how.looks_elsewhere else ()
     epochs, behind = divmod(stream.batch, len(plan.first))
 
     def varied(photo: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         seeds = tf.random.split(seed, 2)
-        seen = augmentation.vary(example(index.record(places, photo), fields), how, seeds[0])
+        seen = augmentation.vary(example(index.record(locations, photo), fields), how, seeds[0])
         seen.pop("depth_map", None)
         return seen | {"seed": seeds[1]}
 
@@ -122,11 +122,12 @@ def endless(photos: Sequence[Photo], batch_size: int, how: Augmentation, stream:
 
 def once(photos: Sequence[Photo], batch_size: int) -> tf.data.Dataset:
     """Batches of each photo once, in the order of the shards within each size."""
-    plan, places = order(photos, batch_size), index.locations(photos)
+    plan, locations = order(photos, batch_size), index.locate(photos)
 
     def batch(first: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
         members = tf.data.Dataset.from_tensor_slices(tf.constant(plan.photos)[first : first + count])
-        return padded(members.map(lambda photo: example(index.record(places, photo))), batch_size).get_single_element()
+        photos = members.map(lambda photo: example(index.record(locations, photo)))
+        return padded(photos, batch_size).get_single_element()
 
     return tf.data.Dataset.from_tensor_slices((plan.first, plan.count)).map(batch).prefetch(1)
 

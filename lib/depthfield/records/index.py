@@ -71,7 +71,7 @@ class Locations(NamedTuple):
     frame: tf.Tensor  # int64 [N, 3]: bytes before the record, of it, behind it
 
 
-def locations(photos: Sequence[Photo]) -> Locations:
+def locate(photos: Sequence[Photo]) -> Locations:
     """The tensors by which `record` finds these photos."""
     names = list(dict.fromkeys(photo.shard for photo in photos))
     number = {name: index for index, name in enumerate(names)}
@@ -84,8 +84,8 @@ def locations(photos: Sequence[Photo]) -> Locations:
     )
 
 
-def record(places: Locations, photo: tf.Tensor) -> tf.Tensor:
+def record(locations: Locations, photo: tf.Tensor) -> tf.Tensor:
     """The serialised example of the photo of this number, int64 []; in a graph."""
-    before, length, behind = tf.unstack(places.frame[photo])
-    shard = places.shards[places.shard[photo]]
+    before, length, behind = tf.unstack(locations.frame[photo])
+    shard = locations.shards[locations.shard[photo]]
     return tf.data.FixedLengthRecordDataset(shard, length, before, behind).get_single_element()

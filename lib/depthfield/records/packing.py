@@ -65,11 +65,11 @@ def shard_names(out: Path, split: str, count: int) -> list[Path]:
 def recorded(out: Path, split: str) -> dict[str, str]:
     """The patch files that the shards of a split were made of, each with the digest of its photo; {} for no shards."""
     try:
-        told = json.loads((out / f".{split}.json").read_text(encoding="utf-8"))
+        record = json.loads((out / f".{split}.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    there = any(out.glob(pattern(split))) and told.get("version") == shards.VERSION
-    return told.get("photos", {}) if there else {}
+    there = any(out.glob(pattern(split))) and record.get("version") == shards.VERSION
+    return record.get("photos", {}) if there else {}
 
 
 def is_current(out: Path, split: str, paths: Sequence[Path], count: int) -> bool:

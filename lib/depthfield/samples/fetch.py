@@ -77,8 +77,9 @@ def fetch(dataset: Dataset, data: Path, mirror: str | None = None, force: bool =
             try:
                 _bring(home, file, _addresses(dataset, file, mirror), force, retries)
             except (tool.Failure, OSError) as error:
-                told = tool.reason(error) if isinstance(error, OSError) else error
-                tool.say(f"{dataset.name}: {file.name}: {told}" + " (the dataset is whole without it)" * file.optional)
+                reason = tool.reason(error) if isinstance(error, OSError) else error
+                reason = f"{reason} (the dataset is whole without it)" if file.optional else reason
+                tool.say(f"{dataset.name}: {file.name}: {reason}")
                 failed |= not file.optional
         return not failed
 
@@ -115,13 +116,13 @@ def _rendered(raw: Path, settings: dict) -> bool:
     """Whether `raw` was rendered with these settings; tool.Failure where it holds anything else."""
     if not raw.exists() or not any(raw.iterdir()):
         return False
-    told = _read_json(raw / NOTE)
+    note = _read_json(raw / NOTE)
     way_out = "; give new ones a folder of their own with --as NAME, or replace it with --force"
-    if not told:
+    if not note:
         raise tool.Failure(f"{raw}: is there, and was not rendered by {tool.name()}{way_out}")
-    if told["settings"] != settings:
-        raise tool.Failure(f"{raw}: holds rooms of {_options(told['settings'])}, not {_options(settings)}{way_out}")
-    changed = _changed(raw, told["files"])
+    if note["settings"] != settings:
+        raise tool.Failure(f"{raw}: holds rooms of {_options(note['settings'])}, not {_options(settings)}{way_out}")
+    changed = _changed(raw, note["files"])
     if changed is not None:
         raise tool.Failure(f"{raw / changed}: changed or gone since it was rendered; --force renders {raw} anew")
     return True
@@ -179,12 +180,12 @@ def _there(home: Home, file: File) -> bool:
     """Whether what a reader needs of `file` is in raw/ and as it was when it was verified."""
     if not file.unpack:
         return _verifies(home, file)
-    told = home.unpacked.get(f"raw/{file.folder}")
+    unpacked = home.unpacked.get(f"raw/{file.folder}")
     wanted = file.sha256 or home.sums.get(_place(file))
-    if told is None or told["sha256"] != wanted:
+    if unpacked is None or unpacked["sha256"] != wanted:
         return False
     folder = home.folder / "raw" / file.folder
-    changed = _changed(folder, told["files"])
+    changed = _changed(folder, unpacked["files"])
     if changed is not None:
         tool.say(f"{folder / changed}: changed or gone since it was unpacked: unpacking {file.name} anew")
     return changed is None
@@ -239,19 +240,19 @@ def _listing(folder: Path) -> dict[str, list[int]]:
     return {str(path.relative_to(folder)): _stamp(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def _changed(folder: Path, told: dict[str, list[int]]) -> str | None:
+def _changed(folder: Path, stamps: dict[str, list[int]]) -> str | None:
     """The first of the files of a `_listing` that is no more as it was; what has come beside them is nobody's."""
     now = _listing(folder)
-    return next((path for path, stamp in told.items() if now.get(path) != stamp), None)
+    return next((path for path, stamp in stamps.items() if now.get(path) != stamp), None)
 
 
 def _read_json(path: Path) -> dict:
     """A note of our own; one that is missing or unreadable tells nothing, and what it was about is checked anew."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 def _wrong(path: Path, file: File, wanted: str | None, found: str) -> str | None:
@@ -322,8 +323,8 @@ def _bring(home: Home, file: File, addresses: list[str], force: bool, retries: i
 class PassingError(Exception):
     """What may go by: a connection lost, a server too busy; `pause` is the seconds it asked us to wait."""
 
-    def __init__(self, told: str, pause: float | None = None):
-        super().__init__(told)
+    def __init__(self, message: str, pause: float | None = None):
+        super().__init__(message)
         self.pause = pause
 
 
@@ -400,10 +401,10 @@ def _length(path: Path) -> int:
 def _go_on(address: str, part: Path, size: int | None) -> None:
     """One connection's worth. Raises PassingError where another may bring more, else tool.Failure or OSError."""
     note = part.with_name(part.name + ".json")
-    told = _read_json(note)
-    come = _length(part) if told.get("address") == address else 0
+    part_note = _read_json(note)
+    come = _length(part) if part_note.get("address") == address else 0
     try:
-        with _open(address, come, told) as source:
+        with _open(address, come, part_note) as source:
             total = size if source.total is None else source.total
             first = source.read()
             if source.start == 0 and PAGE.match(first):
@@ -438,21 +439,21 @@ def _write(file: io.FileIO, chunk: bytes) -> None:
         raise tool.Failure(f"{file.name}: {error.strerror}; what has come is kept, run me again to go on") from None
 
 
-def _open(address: str, come: int, told: dict) -> contextlib.AbstractContextManager[Source]:
+def _open(address: str, come: int, part_note: dict) -> contextlib.AbstractContextManager[Source]:
     """Open the file at `address` from byte `come` on where that can be, else from its start.
 
-    `told` is what was noted of it when the first `come` bytes were fetched. Raises PassingError or tool.Failure.
+    `part_note` is what was noted of it when the first `come` bytes were fetched. Raises PassingError or tool.Failure.
     """
     scheme = urlsplit(address).scheme
     if scheme in ("http", "https"):
-        return _open_http(address, come, told)
+        return _open_http(address, come, part_note)
     if scheme in ("file", ""):
-        return _open_file(address, come, told)
+        return _open_file(address, come, part_note)
     raise tool.Failure(f"{address}: cannot fetch by {scheme}: give an http, https or file address, or a folder")
 
 
 @contextlib.contextmanager
-def _open_file(address: str, come: int, told: dict) -> Iterator[Source]:
+def _open_file(address: str, come: int, part_note: dict) -> Iterator[Source]:
     path = Path(unquote(urlsplit(address).path) if address.startswith("file:") else address)
     try:
         file = path.open("rb")
@@ -461,19 +462,19 @@ def _open_file(address: str, come: int, told: dict) -> Iterator[Source]:
     with file:
         total, changed = _stamp(path)
         version = str(changed)
-        start = come if version == told.get("version") and come <= total else 0
+        start = come if version == part_note.get("version") and come <= total else 0
         file.seek(start)
         yield Source(start, total, version, functools.partial(file.read, CHUNK))
 
 
 @contextlib.contextmanager
-def _open_http(address: str, come: int, told: dict) -> Iterator[Source]:
+def _open_http(address: str, come: int, part_note: dict) -> Iterator[Source]:
     # Servers that take the .gz of a name for an encoding would have it undone on the way: we want it as it lies there.
     asked = {"Accept-Encoding": "identity", "User-Agent": "depthfield"}
     if come:
         asked["Range"] = f"bytes={come}-"
-        if told.get("version"):
-            asked["If-Range"] = told["version"]
+        if part_note.get("version"):
+            asked["If-Range"] = part_note["version"]
     try:
         answer = requests.get(address, headers=asked, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS))
     except requests.exceptions.SSLError as error:
@@ -483,9 +484,9 @@ def _open_http(address: str, come: int, told: dict) -> Iterator[Source]:
     except requests.RequestException as error:
         raise tool.Failure(f"{address}: {error}") from None
     with answer:
-        start, total = _judge(answer, address, come, told)
+        start, total = _judge(answer, address, come, part_note)
         strong = None if answer.headers.get("ETag", "").startswith("W/") else answer.headers.get("ETag")
-        noted = told.get("version") if start else None
+        noted = part_note.get("version") if start else None
         version = strong or answer.headers.get("Last-Modified") or noted  # an answer of 416 seldom says
         if noted not in (None, version):
             raise StaleError("has changed since the download broke off")
@@ -500,7 +501,7 @@ def _open_http(address: str, come: int, told: dict) -> Iterator[Source]:
         yield Source(start, total, version, read)
 
 
-def _judge(answer: requests.Response, address: str, come: int, told: dict) -> tuple[int, int | None]:
+def _judge(answer: requests.Response, address: str, come: int, part_note: dict) -> tuple[int, int | None]:
     """The byte an answer starts at and the bytes of the whole file, if it is the file. Raises as `_open`."""
     status = answer.status_code
     words = f"{status} {answer.reason or ''}".rstrip()
@@ -510,7 +511,7 @@ def _judge(answer: requests.Response, address: str, come: int, told: dict) -> tu
     if come and status in (206, 416):
         pattern = r"bytes (\d+)-\d+/(\d+)" if status == 206 else r"bytes (\*)/(\d+)"
         match = re.fullmatch(pattern, answer.headers.get("Content-Range", "").strip())
-        if match and told.get("total") in (None, int(match[2])):
+        if match and part_note.get("total") in (None, int(match[2])):
             # 416 is also how a server says that nothing is left beyond the last byte: then all has come
             start, total = int(match[1] if status == 206 else match[2]), int(match[2])
             if start == come:
@@ -563,15 +564,15 @@ def _meter(name: str, start: int, total: int | None) -> Iterator[Callable[[int],
         ) as bar:
             yield bar.update
         return
-    begun = told = time.monotonic()
+    begun = last = time.monotonic()
     come = start
 
     def advance(count: int) -> None:
-        nonlocal come, told
+        nonlocal come, last
         come += count
         now = time.monotonic()
-        if now - told >= tool.LOG_SECONDS:
-            told, rate = now, (come - start) / (now - begun)
+        if now - last >= tool.LOG_SECONDS:
+            last, rate = now, (come - start) / (now - begun)
             left = f" of {in_words(total)}, {(total - come) / rate:.0f} s left" if total and rate else ""
             tool.say(f"{name}: {in_words(come)}{left}, {in_words(rate)}/s")
 

@@ -49,8 +49,8 @@ def unpack(archive: Path, target: Path, workshop: Path) -> None:
                 for member in tool.progress(members, len(members), "files unpacked"):
                     member.extract(folder)
     except DAMAGED as error:
-        told = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
-        raise BadArchiveError(f"damaged, or no archive ({told})") from None
+        reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
+        raise BadArchiveError(f"damaged, or no archive ({reason})") from None
     except OSError as error:
         if error.errno is None:
             raise BadArchiveError(f"damaged, or no archive ({error})") from None

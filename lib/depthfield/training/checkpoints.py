@@ -29,7 +29,7 @@ class Checkpoint(NamedTuple):
     def step(self) -> int:
         return int(self.values["step"])
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """Which checkpoint this is, for people."""
         score = "" if self.rel is None else f", the best on held-out photos: rel {self.rel:.3f}"
         return f"{self.path} (step {self.step}{score})"

@@ -109,8 +109,8 @@ class Training:
 
         # Keras draws the seeds of its initialisers from here.
         random.seed(recipe.seed)
-        self.place = Cluster(cluster) if cluster else Here()
-        with self.place.scope():
+        self.executor = Cluster(cluster) if cluster else Here()
+        with self.executor.scope():
             self.model = models.build(recipe, self.survey.similarities, self.survey.mean_log_depth)
             self.state = rounds.state(self.model, recipe)
         self.saved = self.restore()
@@ -141,15 +141,15 @@ class Training:
     def go(self, stop: Stop) -> int:
         recipe, until, begun = self.recipe, self.until, time.monotonic()
         first = step = self.first
-        tuning = rounds.make(self.state, recipe, recipe.round_steps, self.place.workers)
+        tuning = rounds.make(self.state, recipe, recipe.round_steps, self.executor.workers)
         frozen, thaw = transfer.frozen(self.model, self.run / "init.json"), int(recipe.frozen_share * recipe.steps)
-        pretraining = rounds.make(self.state, recipe, recipe.round_steps, self.place.workers, frozen)
+        pretraining = rounds.make(self.state, recipe, recipe.round_steps, self.executor.workers, frozen)
         summed = saved = begun
         validated, losses, photos, last = step, [], 0, begun
         photos_a_step = len(self.photos.train) / len(batches.order(self.photos.train, recipe.batch_size).first)
         say(
             f"{len(self.photos.train)} photos to train on, {len(self.photos.held_out)} held out; "
-            f"step {step} of {until}, {self.place.workers} at work; watch {self.run / 'metrics.jsonl'}"
+            f"step {step} of {until}, {self.executor.workers} at work; watch {self.run / 'metrics.jsonl'}"
         )
         if until != recipe.steps:
             beyond = f"; steps beyond it have {AFTER:g} of its highest learning rate" if until > recipe.steps else ""
@@ -163,7 +163,7 @@ class Training:
         def next_round():
             return pretraining if frozen and step < thaw else tuning
 
-        for loss in self.place.rounds(next_round, self.batches, rounds_left):
+        for loss in self.executor.rounds(next_round, self.batches, rounds_left):
             now = time.monotonic()
             if loss is None and stop.reason() and now - last > PATIENCE_SECONDS:
                 break  # what is in flight is with a worker that may never answer
@@ -202,11 +202,11 @@ class Training:
         recipe, first = self.recipe, self.first
         how = Augmentation(recipe.mirror, recipe.crop, recipe.turn, recipe.colour)
         stream = batches.Stream(recipe.seed, first)
-        if isinstance(self.place, Cluster):
+        if isinstance(self.executor, Cluster):
             # What happened to a photo before an attempt died differs from what happens to it now: attempts are told
             # apart by the step they begin at.
-            workers = self.place.workers
-            stream = batches.Stream(recipe.seed, first // workers, 1 + first, self.place.worker(), workers)
+            workers = self.executor.workers
+            stream = batches.Stream(recipe.seed, first // workers, 1 + first, self.executor.worker(), workers)
         return batches.endless(self.photos.train, recipe.batch_size, how, stream)
 
     def diverged(self, what: str, step: int) -> Failure:

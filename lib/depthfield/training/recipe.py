@@ -98,10 +98,10 @@ def load(name: str, changes: list[str] = ()) -> Recipe:
     for change in changes:
         key, value = parse_change(change)
         table, _, inner = key.rpartition(".")
-        place = values.get(table) if table else values
-        if not isinstance(place, dict):
+        settings = values.get(table) if table else values
+        if not isinstance(settings, dict):
             raise UsageError(f"{path}: unknown setting {key}; a recipe has no table {table}")
-        place[inner] = value
+        settings[inner] = value
     return make(values, str(path))
 
 
@@ -167,8 +167,9 @@ def freeze(recipe: Recipe, path: Path) -> Recipe:
         begun, now = flat(tables(first)), flat(tables(recipe))
         fixed = [key for key in begun.keys() | now.keys() if begun.get(key) != now.get(key) and key not in MAY_CHANGE]
         if fixed:
-            told = ", ".join(f"{key} = {begun.get(key)!r}, now {now.get(key)!r}" for key in sorted(fixed))
-            raise Failure(f"{path.parent}: this run was begun with another recipe ({told}); choose another run folder")
+            differences = ", ".join(f"{key} = {begun.get(key)!r}, now {now.get(key)!r}" for key in sorted(fixed))
+            begun_otherwise = f"this run was begun with another recipe ({differences})"
+            raise Failure(f"{path.parent}: {begun_otherwise}; choose another run folder")
         recipe = dataclasses.replace(recipe, steps=first.steps)
     files.write_text(path, tomli_w.dumps(tables(recipe)))
     return recipe

@@ -75,8 +75,8 @@ def begin(run: Path, shards: Sequence[Path], share: float) -> tuple[Survey, Phot
     for photo, example in index.read(shards, ("depth", "depth_map")):
         if photos and photo.settings[:2] != photos[0].settings[:2]:
             raise Failure(
-                f"{photo.source}: made with {made(photo)}, but {photos[0].source} with "
-                f"{made(photos[0])}; make all patches alike (make-patches --force)"
+                f"{photo.source}: made with {made_with(photo)}, but {photos[0].source} with "
+                f"{made_with(photos[0])}; make all patches alike (make-patches --force)"
             )
         photos.append(photo)
         depths, log_depths = (
@@ -147,12 +147,12 @@ def go_on(run: Path, shards: Sequence[Path]) -> tuple[Survey, Photos]:
 def mismatch(photo: Photo, survey: Survey, run: Path) -> str:
     """Why a photo is refused, naming what it was made with and what the run's were."""
     return (
-        f"{photo.source}: made with {made(photo)}, but {run} was trained on photos with "
+        f"{photo.source}: made with {made_with(photo)}, but {run} was trained on photos with "
         f"{survey.made_with()}; make them alike (make-patches)"
     )
 
 
-def made(photo: Photo) -> str:
+def made_with(photo: Photo) -> str:
     """What one photo was made with, for people."""
     superpixels, similarities, width, height = photo.settings
     return in_words(superpixels, similarities, f"{width}×{height}")

@@ -1,6 +1,9 @@
-"""How alike two touching superpixels look, in TensorFlow's operations: the features of field.similarity."""
+"""How alike two touching superpixels look, in TensorFlow's operations.
 
-from collections.abc import Callable, Sequence
+Each similarity of field.similarity has its features here, by a function of the same name.
+"""
+
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -51,13 +54,6 @@ def histogram(owner: tf.Tensor, bins: tf.Tensor, count: tf.Tensor, width: int) -
     return counts / tf.reduce_sum(counts, axis=1, keepdims=True)
 
 
-FEATURES: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
-    "texture": texture,
-    "histogram": colour_histogram,
-    "colour": mean_colour,
-}
-
-
 def similarities(
     image: tf.Tensor, labels: tf.Tensor, pairs: tf.Tensor, names: Sequence[str], wanted: Sequence[str]
 ) -> tf.Tensor:
@@ -68,7 +64,7 @@ def similarities(
     columns = []
     for name in names:
         if name in wanted:
-            features = FEATURES[name](image, labels)
+            features = globals()[SIMILARITIES[name].features.__name__](image, labels)
             apart = tf.gather(features, pairs[:, 0]) - tf.gather(features, pairs[:, 1])
             distance = tf.norm(apart, axis=1) / features.shape[1] ** 0.5
             columns.append(tf.cast(tf.exp(-SIMILARITIES[name].gamma * distance), tf.float32))
