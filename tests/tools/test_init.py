@@ -11,24 +11,23 @@ from shell import SMALL, options
 pytestmark = pytest.mark.xdist_group("init")  # its fixtures are made once
 
 BACKBONE = ["network.application=ConvNeXtTiny", "network.features=8", "network.attention=1", "network.dense=[8]"]
-WORDS = ["--recipe", "modern", "--steps", 4, *options([*BACKBONE, "round_steps=2", "batch_size=1"])]
+MODERN = ["--recipe", "modern", *options(BACKBONE)]
+FCSP = ["--recipe", "fcsp", *options(["network.blocks=[8]", "network.dense=[8, 4]"])]
+FOUR = ["--steps", 4, *options(["round_steps=2", "batch_size=1"])]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """The weights of an untrained backbone in the formats of Keras, with and without its classifier."""
+    """The weights of untrained backbones in the formats of Keras: VGG16's bare, ConvNeXt's with its classifier."""
     folder = tmp_path_factory.mktemp("weights")
     keras.utils.set_random_seed(1)
-    whole = keras.applications.ConvNeXtTiny(include_top=False, weights=None, input_shape=(None, None, 3))
-    whole.save(folder / "bare.keras")
-    whole.save_weights(folder / "bare.weights.h5")
-    top = keras.applications.ConvNeXtTiny(include_top=True, weights=None, input_shape=(224, 224, 3))
-    names = {layer.name for layer in top.layers}
-    for layer in (layer for layer in whole.layers if layer.weights and layer.name in names):
-        top.get_layer(layer.name).set_weights(layer.get_weights())
-    top.save_weights(folder / "top.weights.h5")
-    last = "layer_normalization"  # which has a name of its own in each model, and is begun anew
-    return folder, {w.path: w.numpy() for w in whole.trainable_weights if not w.path.startswith(last)}
+    vgg = keras.applications.VGG16(include_top=False, weights=None, input_shape=(None, None, 3))
+    vgg.save(folder / "bare.keras")
+    vgg.save_weights(folder / "bare.weights.h5")
+    convnext = keras.applications.ConvNeXtTiny(include_top=True, weights=None, input_shape=(224, 224, 3))
+    convnext.save_weights(folder / "top.weights.h5")
+    weights = {weight.path: weight.numpy() for model in (vgg, convnext) for weight in model.trainable_weights}
+    return folder, weights
 
 
 def train(prepared, folder, *words):
@@ -43,16 +42,18 @@ def values(folder) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-@pytest.mark.parametrize("name", ["bare.keras", "top.weights.h5"])
-def test_a_backbone_is_taken_from_a_file_and_stays_as_it_is_while_it_is_frozen(prepared, files, tmp_path, name):
+@pytest.mark.parametrize(("recipe", "name", "count"), [(FCSP, "bare.keras", 26), (MODERN, "top.weights.h5", 150)])
+def test_a_backbone_is_taken_from_a_file_and_stays_as_it_is_while_it_is_frozen(
+    prepared, files, tmp_path, recipe, name, count
+):
     folder, theirs = files
-    done = train(prepared, tmp_path / "run", *WORDS, *options(["frozen_share=1"]), "--init", folder / name)
+    done = train(prepared, tmp_path / "run", *recipe, *FOUR, *options(["frozen_share=1"]), "--init", folder / name)
     assert done.returncode == 0, done.stderr
     taken, begun = (next(line for line in done.stderr.splitlines() if word in line) for word in ("taken: ", "anew: "))
-    assert "conv" in taken and "pooled/dense0" not in taken and "pooled/dense0" in begun and "conv" not in begun
+    assert "conv" in taken and "/dense0" not in taken and "/dense0" in begun and "conv" not in begun
     ours = values(tmp_path / "run")
     shared = ours.keys() & theirs.keys()
-    assert len(shared) > 50
+    assert len(shared) >= count
     for path in shared:
         np.testing.assert_array_equal(ours[path], theirs[path], err_msg=path)
     assert shared <= set(json.loads((tmp_path / "run/init.json").read_text())["taken"])
@@ -60,12 +61,11 @@ def test_a_backbone_is_taken_from_a_file_and_stays_as_it_is_while_it_is_frozen(p
 
 def test_what_is_not_frozen_any_longer_is_trained(prepared, files, tmp_path):
     folder, theirs = files
-    words = [*WORDS, *options(["frozen_share=0.5"]), "--init", folder / "bare.weights.h5"]
+    words = [*FCSP, *FOUR, *options(["frozen_share=0.5"]), "--init", folder / "bare.weights.h5"]
     first = train(prepared, tmp_path / "run", *words)
     assert first.returncode == 0, first.stderr
     ours = values(tmp_path / "run")
-    changed = [path for path in theirs if path in ours and not np.array_equal(ours[path], theirs[path])]
-    assert len(changed) > 50
+    assert len([path for path in theirs if path in ours and not np.array_equal(ours[path], theirs[path])]) >= 20
 
 
 def test_a_run_begins_with_another_and_then_goes_on_with_its_own(prepared, trained, tmp_path):
@@ -85,10 +85,10 @@ def test_what_has_no_weights_is_named(prepared, files, tmp_path):
     folder, _ = files
     (tmp_path / "empty").mkdir()
     for words, init, told in (
-        (WORDS, tmp_path / "none.keras", "no run, no file"),
-        (WORDS, tmp_path / "empty", "no checkpoint"),
+        (FCSP, tmp_path / "none.keras", "no run, no file"),
+        (["--recipe", "small"], tmp_path / "empty", "no checkpoint"),
         (["--recipe", "small"], folder / "bare.keras", "no backbone"),
-        (["--recipe", "fcsp"], folder / "bare.weights.h5", "no weights of VGG16"),
+        (FCSP, folder / "top.weights.h5", "no weights of VGG16"),
     ):
         done = train(prepared, tmp_path / "run", *words, "--init", init)
         assert done.returncode == 1 and told in done.stderr.splitlines()[-1], done.stderr

@@ -207,6 +207,7 @@ def test_make_reproduce_goes_from_download_to_the_table_and_goes_on_where_it_was
     kept = json.loads((tmp_path / "runs/nyu-tiny/nyu.json").read_text())["field"]["pooled over pixels"]["rel"]
     assert f" {kept:.3f} " in rows[0]
     made = sorted(path for path in tmp_path.rglob("*") if path.suffix in (".mat", ".npz", ".tfrecord"))
+    made.remove(tmp_path / "runs/nyu-tiny/checkpoints/best.npz")
     before = [path.stat().st_mtime_ns for path in made]
     assert len(made) == 4 + 8 + 8 + 1 and reproduce() == table
     assert [path.stat().st_mtime_ns for path in made] == before

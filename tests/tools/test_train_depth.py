@@ -26,7 +26,7 @@ def test_a_run_holds_what_it_says_and_is_its_owners_alone(trained):
     assert survey["photos"] == 12 and survey["held_out"] == 1 and 0.5 < survey["mean_depth"] < 10
     photos = [line.split("\t") for line in (trained / "photos.tsv").read_text().splitlines()]
     assert [part for _, _, part, _ in photos].count("held-out") == 1 and len({digest for *_, digest in photos}) == 12
-    command = json.loads((trained / "commands.jsonl").read_text())
+    command = json.loads((trained / "commands.jsonl").read_text().splitlines()[0])
     assert command["command"].startswith("train-depth --recipe small --run ") and command["photos"] == survey["digest"]
     assert command["time"] and command["host"] and command["python"] and command["tensorflow"] and command["commit"]
 
@@ -39,17 +39,16 @@ def test_training_goes_on_from_the_newest_checkpoint_and_only_with_the_same_reci
     assert done.returncode == 0 and "going on from" in done.stderr and "step 16 of 24" in done.stderr
     assert "keeps the schedule of 16 steps that it began with; steps beyond it have 0.01 of its highest" in done.stderr
     assert done.stdout.strip() == str(again / "checkpoints/000000024.npz")
-    assert len((again / "commands.jsonl").read_text().splitlines()) == 2
+    last = json.loads((again / "commands.jsonl").read_text().splitlines()[-1])
+    assert last["steps"] == 24 and last["begins"] == str(again / "checkpoints/000000016.npz")
     done = run(*ask, "--set", "batch_size=3", cwd=tmp_path)
     assert done.returncode == 1 and "begun with another recipe (batch_size = 2, now 3" in done.stderr
 
 
-@pytest.mark.parametrize("recipe", ["small", "seed"])
-def test_one_seed_gives_one_training(prepared, tmp_path, recipe):
-    own = SMALL if recipe == "small" else ["network.patch=40", 'network.convolutions=["8 5x5 /2 pool", "8 3x3"]']
+def test_one_seed_gives_one_training(prepared, tmp_path):
     checkpoints = []
     for name, seed in (("first", 7), ("second", 7), ("other", 8)):
-        words = ["--recipe", recipe, "--run", tmp_path / name, "--steps", 24, *options([*RANDOM, *own, f"seed={seed}"])]
+        words = [*TRAIN, "--run", tmp_path / name, "--steps", 24, *options([*RANDOM, f"seed={seed}"])]
         done = run("train-depth", *words, *shards(prepared, "train"), cwd=tmp_path)
         checkpoints.append(variables(done.stdout.strip()))
     first, second, other = checkpoints
@@ -156,7 +155,7 @@ def edited(prepared, folder, change):
 
 
 def as_patch(example) -> tuple[str, Patch]:
-    fields = {name: example[name] for name in Patch._fields}
+    fields = {name: example.get(name, "") for name in Patch._fields}  # shards lack how its files were read
     fields |= {name: example[name].decode() for name in ("source", "group", "settings")}
     fields["similarity_names"] = example["similarity_names"].astype(str)
     return example["name"].decode(), Patch(**fields)
