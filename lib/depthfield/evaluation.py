@@ -26,22 +26,29 @@ def of_run(
     which: str | None,
     pictures: Path | None,
     pictured: int = 0,
-) -> dict[str, dict]:
+) -> tuple[dict[str, dict], int]:
     """Predict the first `limit` photos of shards and score them over all their measured pixels.
 
     `how` is one of fill.FILLS, `which` as of Predictor. Returns scoring.summary's of "field" (the run), with the shares
-    of pixels within one and two standard deviations, and of "mean depth" (the baseline). Raises Failure for photos that
-    were made with other settings than the run's. Where `pictures` is a folder, the panels of the first
-    `pictured` photos are written there, and the figure of calibration.
+    of pixels within one and two standard deviations, and of "mean depth" (the baseline), and how many photos have no
+    measured pixel, each named. Photos that the run was trained on are told. Raises Failure for photos that were made
+    with other settings than the run's. Where `pictures` is a folder, the panels of the first `pictured` photos are
+    written there, and the figure of calibration.
     """
     predictor = Predictor(run, how, which)
     predictor.say_calibrated()
-    field, baseline, counted = [], [], 0
+    own = {digest for *_, digest in survey.read_photos(run)}
+    field, baseline, counted, refused, known = [], [], 0, 0, 0
     examples = itertools.islice(index.read(paths, FIELDS), limit)
     for photo, example in progress(examples, None, "photos"):
         if not predictor.survey.fits(photo.settings):
             raise Failure(survey.mismatch(photo, predictor.survey, run))
-        predicted, truth = predictor.patch(example), example["depth_map"]
+        truth, known = example["depth_map"], known + (photo.digest in own)
+        if not (truth > 0).any():
+            say(f"{photo.source}: no measured pixel")
+            refused += 1
+            continue
+        predicted = predictor.patch(example)
         field.append(scoring.tally(predicted.depth, truth))
         counted += calibration.counts(predicted.depth, predicted.sigma / predicted.depth, truth)
         baseline.append(scoring.tally(np.full_like(truth, predictor.survey.mean_depth), truth))
@@ -49,14 +56,16 @@ def of_run(
             path = pictures / f"{Path(example['name'].decode()).name}.png"
             write_panel(path, example["image"], truth, predicted, predictor.calibrated)
             say(path)
-    if not any(image.pixels for image in field):
+    if not field:
         raise Failure("the shards hold no photo with a measured depth")
+    if known:
+        say(f"{known} of these photos are of the training of {run}: their scores are no test's")
     if pictures is not None:
         with files.whole(pictures / "calibration.png") as temporary:
             calibration.figure(counted, predictor.calibrated).save(temporary)
     within = {f"within {number} σ": calibration.within(counted, number) for number in (1, 2)}
     within["calibrated"] = predictor.calibrated
-    return {"field": scoring.summary(field) | within, "mean depth": scoring.summary(baseline)}
+    return {"field": scoring.summary(field) | within, "mean depth": scoring.summary(baseline)}, refused
 
 
 def by_protocol(

@@ -19,6 +19,7 @@ from bench import report
 from bench.parts import parts, published
 from bench.report import Row
 from depthfield import scoring
+from depthfield.training import checkpoints
 from depthfield.training import recipe as recipes
 
 HERE = report.results("field")
@@ -120,7 +121,7 @@ def losses() -> list[Row]:
 def again() -> list[Row]:
     """Two trainings with one seed: the greatest difference of a parameter, beside the greatest of its tensor."""
     first, second = (trained(f"again-{number}", "rooms", "steps=104", "validation_steps=1000") for number in (1, 2))
-    before, after = (np.load(next((run / "checkpoints").glob("0*.npz"))) for run in (first, second))
+    before, after = (checkpoints.newest(run / "checkpoints").values for run in (first, second))
     worst = max(np.abs(before[key] - after[key]).max() / max(np.abs(before[key]).max(), 1e-6) for key in before)
     return [Row("one seed twice, 104 steps: greatest difference of a number, relative", float(worst), 1e-4)]
 

@@ -214,6 +214,17 @@ def test_photos_added_and_gone_are_told_and_what_is_held_out_stays_so(prepared, 
     assert "photos are not those" not in run(*ask, cwd=tmp_path).stderr
 
 
+def test_a_photo_without_a_measurement_and_photos_of_the_training_are_told(prepared, trained, tmp_path):
+    def change(patch):
+        blind = patch.source.endswith("#3")
+        return patch._replace(depth_map=patch.depth_map * np.nan, depth=patch.depth * np.nan) if blind else patch
+
+    done = run("score-depth", "--run", trained, *edited(prepared, tmp_path / "o", change), cwd=tmp_path)
+    assert done.returncode == 1 and "field, scored: 100.0%" in done.stdout
+    assert "nyu_depth_v2_labeled.mat#3: no measured pixel" in done.stderr
+    assert f"11 of these photos are of the training of {trained}: their scores are no test's" in done.stderr
+
+
 def test_missing_shards_are_named(prepared, tmp_path):
     folder = tmp_path / "records"
     folder.mkdir()

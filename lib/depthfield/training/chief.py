@@ -233,7 +233,8 @@ class Training:
     def refuse_not_finite(self, values: dict[str, np.ndarray]) -> None:
         bad = [name for name, value in values.items() if not np.isfinite(value).all()]
         if bad:
-            raise self.diverged(f"{len(bad)} of {len(values)} variables are ({bad[0]}, ...):", int(values["step"]))
+            others = f" and {len(bad) - 1} more variables are" if len(bad) > 1 else " is"
+            raise self.diverged(bad[0] + others, int(values["step"]))
 
     def summarise(self, step: int, loss: float, rate: float) -> None:
         """Tell how training goes: a line on stderr, one of metrics.jsonl, TensorBoard's scalars."""
