@@ -124,21 +124,24 @@ def test_training_that_is_stopped_saves_and_says_99(prepared, tmp_path, how):
     assert step > 0 and out.endswith(f"{step:09d}.npz")
 
 
-def test_what_is_not_finite_is_a_failure_that_names_the_last_good_checkpoint(prepared, trained, tmp_path):
-    """The loss at a rate far too high; and a parameter at the last step, whose loss was good."""
+@pytest.mark.parametrize(("rate", "round_steps", "steps"), [("1e30", 8, 4000), ("1e39", 1, 17)])
+def test_what_is_not_finite_is_a_failure_that_names_the_last_good_checkpoint(
+    prepared, trained, tmp_path, rate, round_steps, steps
+):
+    """The loss in the midst of training; the parameters after the last step, whose loss was good."""
     bad = tmp_path / "bad"
     shutil.copytree(trained, bad)
-    recipe = (bad / "recipe.toml").read_text()
-    high = recipe.replace("learning_rate = 0.001", "learning_rate = 1e30").replace("steps = 16", "steps = 4000")
-    (bad / "recipe.toml").write_text(high)
-    ask = ("train-depth", "--run", bad, *TRAIN, "--set", "learning_rate=1e30", "--steps")
+    recipe = (bad / "recipe.toml").read_text().replace("steps = 16\n", "steps = 4000\n")
+    recipe = recipe.replace("round_steps = 8", f"round_steps = {round_steps}")
+    (bad / "recipe.toml").write_text(recipe.replace("learning_rate = 0.001", f"learning_rate = {rate}"))
+    own = options([f"learning_rate={rate}", f"round_steps={round_steps}"])
     before = sorted((bad / "checkpoints").iterdir())
-    for steps in (4000, 17):
-        done = run(*ask, steps, *shards(prepared, "train"), cwd=tmp_path)
-        assert done.returncode == 1 and "trained to step" not in done.stderr, done.stderr
-        assert "not finite near step" in done.stderr and "last good checkpoint is " in done.stderr
-        assert "000000016.npz; a lower learning_rate may help" in done.stderr
-        assert sorted((bad / "checkpoints").iterdir()) == before
+    done = run("train-depth", "--run", bad, *TRAIN, *own, "--steps", steps, *shards(prepared, "train"), cwd=tmp_path)
+    assert done.returncode == 1 and "trained to step" not in done.stderr, done.stderr
+    assert "not finite near step" in done.stderr and "last good checkpoint is " in done.stderr
+    assert "000000016.npz; a lower learning_rate may help" in done.stderr
+    assert ("variables are not finite near step 17" in done.stderr) == (steps == 17), done.stderr
+    assert sorted((bad / "checkpoints").iterdir()) == before
 
 
 def edited(prepared, folder, change):

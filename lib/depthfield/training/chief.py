@@ -217,24 +217,18 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint; Failure where a value is not finite: it must not take the place of a good one."""
-        values = {name: variable.numpy() for name, variable in self.state.variables().items()}
-        self.refuse_not_finite(values)
+        values = self.finite(self.state.variables())
         folder, made_with = self.run / "checkpoints", self.survey.made_with()
         self.saved = checkpoints.save(folder, values, made_with, self.lease.check)
 
-    def save_best(self, rel: float) -> None:
-        """Keep the model as the best so far."""
-        variables = rounds.model_variables(self.model) | {"step": self.state.step}
+    def finite(self, variables: dict[str, tf.Variable]) -> dict[str, np.ndarray]:
+        """The values of variables by their names; Failure where one is not finite."""
         values = {name: variable.numpy() for name, variable in variables.items()}
-        self.refuse_not_finite(values)
-        checkpoints.save_best(self.run / "checkpoints", values, self.survey.made_with(), rel, self.lease.check)
-        self.best = rel
-
-    def refuse_not_finite(self, values: dict[str, np.ndarray]) -> None:
         bad = [name for name, value in values.items() if not np.isfinite(value).all()]
         if bad:
             others = f" and {len(bad) - 1} more variables are" if len(bad) > 1 else " is"
-            raise self.diverged(bad[0] + others, int(values["step"]))
+            raise self.diverged(bad[0] + others, int(self.state.step.numpy()))
+        return values
 
     def summarise(self, step: int, loss: float, rate: float) -> None:
         """Tell how training goes: a line on stderr, one of metrics.jsonl, TensorBoard's scalars."""
@@ -247,6 +241,8 @@ class Training:
 
     def validate(self, step: int) -> None:
         """Measure the held-out photos, on which τ and scale are set, and keep the model if it is the best so far."""
+        model = rounds.model_variables(self.model) | {"step": self.state.step}
+        self.finite(model)  # else there is nothing to measure
         numbers = self.validation.run()
         self.record(step, "validation", numbers)
         with self.events.as_default(step):
@@ -255,7 +251,8 @@ class Training:
         whose = "held-out photos" if self.photos.held_out else "photos it is trained on"
         say(f"step {step}: {whose} rel {numbers['rel']:.3f}, delta1 {numbers['delta1']:.3f}")
         if self.photos.held_out and numbers["rel"] < self.best:
-            self.save_best(numbers["rel"])
+            self.best, made_with = numbers["rel"], self.survey.made_with()
+            checkpoints.save_best(self.run / "checkpoints", self.finite(model), made_with, self.best, self.lease.check)
 
     def record(self, step: int, kind: str, numbers: dict[str, float]) -> None:
         self.lease.check()
