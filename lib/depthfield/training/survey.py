@@ -131,7 +131,8 @@ def go_on(run: Path, shards: Sequence[Path]) -> tuple[Survey, Photos]:
         part = parts.get((photo.source, photo.digest)) or sources.get(photo.source, new)
         (now.held_out if part == HELD_OUT else now.train).append(photo)
     here = Counter((photo.source, photo.digest) for photo in (*now.train, *now.held_out))
-    added, gone = here - Counter(parts.keys()), Counter(parts.keys()) - here
+    before = Counter((source, digest) for source, _, _, digest in then)
+    added, gone = here - before, before - here
     if added or gone:
         changed = len({source for source, _ in added} & {source for source, _ in gone})
         say(
