@@ -44,7 +44,7 @@ def of_run(
         if not predictor.survey.fits(photo.settings):
             raise Failure(survey.mismatch(photo, predictor.survey, run))
         truth, known = example["depth_map"], known + (photo.digest in own)
-        if not (truth > 0).any():
+        if not scoring.known(truth).any():
             say(f"{photo.source}: no measured pixel")
             refused += 1
             continue

@@ -19,8 +19,6 @@ from depthfield.training import checkpoints, survey
 from depthfield.training import recipe as recipes
 from depthfield.training.rounds import model_variables
 
-NOT_CALIBRATED = "the uncertainty is not calibrated"
-
 
 class Prediction(NamedTuple):
     """float32 H×W each: metres along the optical axis, and one standard deviation of it in metres (depth times that of
@@ -58,7 +56,7 @@ class Predictor:
     def say_calibrated(self) -> None:
         """Say so where the uncertainty is not calibrated."""
         if not self.calibrated:
-            say(f"{self.run}: {NOT_CALIBRATED}: no photo was held out, or none measured so far")
+            say(f"{self.run}: the uncertainty is not calibrated: no photo was held out, or none measured so far")
 
     def photo(self, image: np.ndarray, where: object, clamp: bool = True) -> Prediction:
         """Predict a photo, uint8 H×W×3, of any size; it is brought to as many pixels as the training photos had.
@@ -72,7 +70,7 @@ class Predictor:
         scaled = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
         unknown = np.full(scaled.shape[:2], np.nan, np.float32)
         try:
-            patch = patches.make(scaled, unknown, "", "", *self.survey[5:7])
+            patch = patches.make(scaled, unknown, "", "", self.survey.superpixels, self.survey.similarities)
         except Failure as failure:
             raise Failure(f"{where}: {failure}") from None
         maps = self.patch(patch._asdict(), clamp)

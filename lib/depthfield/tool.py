@@ -9,7 +9,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO, TypeVar
 
@@ -135,6 +135,12 @@ def reason(error: OSError) -> str:
     """An operating system error in the words of a Unix tool: `FILE: No space left on device`."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
+
+
+def some(items: Sequence[object], most: int) -> str:
+    """The first `most` of items, and how many more there are, for a person: `a, b and 3 more`."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(map(str, items[:most])) + more
 
 
 def emit(path: object) -> None:

@@ -66,8 +66,8 @@ def photo(size: tuple[int, int], seed: int = 0) -> dict[str, np.ndarray]:
     return patches.make(image, np.full(size, 2.0, np.float32), "", "", "grid:24", ALL)
 
 
-def batch(size: tuple[int, int]) -> dict[str, tf.Tensor]:
-    fields = photo(size)._asdict()
+def batch(size: tuple[int, int], seed: int = 0) -> dict[str, tf.Tensor]:
+    fields = photo(size, seed)._asdict()
     one = batches.prepare({name: tf.constant(fields[name]) for name in batches.FIELDS})
     return {name: value[None] for name, value in one.items()}
 
@@ -84,10 +84,9 @@ def test_z_of_a_photo_does_not_depend_on_its_company(name, tmp_path):
         for image, answers in zip(drawn["image"].numpy(), network(drawn).numpy(), strict=True):
             z[image.tobytes()] = answers
     for seed, size in enumerate(sizes):
-        fields = photo(size, seed)._asdict()
-        one = batches.prepare({field: tf.constant(fields[field]) for field in batches.FIELDS})
-        alone = network({field: value[None] for field, value in one.items()}).numpy()[0]
-        np.testing.assert_allclose(z[fields["image"].tobytes()][: len(alone)], alone, atol=1e-5, rtol=0)
+        one = batch(size, seed)
+        alone = network(one).numpy()[0]
+        np.testing.assert_allclose(z[one["image"].numpy().tobytes()][: len(alone)], alone, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["small", "seed", "fcsp"])

@@ -67,7 +67,7 @@ class Attention(layers.Layer):
         self.dropout = dropout
         self.norms = [layers.LayerNormalization(name=f"norm{index}") for index in range(2)]
         heads = max(1, width // self.HEAD)
-        self.attention = layers.MultiHeadAttention(heads, self.HEAD, name="look")  # as in older checkpoints
+        self.attention = layers.MultiHeadAttention(heads, self.HEAD, name="look")  # as in checkpoints
         self.dense = [layers.Dense(2 * width, "gelu", name="dense0"), layers.Dense(width, name="dense1")]
 
     def call(self, x: tf.Tensor, batch: dict[str, tf.Tensor], salt: int) -> tf.Tensor:

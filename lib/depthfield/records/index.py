@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from depthfield.records import shards
 from depthfield.records.patches import Settings
-from depthfield.tool import Failure
+from depthfield.tool import Failure, some
 
 BEFORE, BEHIND = 12, 4  # bytes of a record's frame
 MEMBER = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.tfrecord")
@@ -56,11 +56,10 @@ def complete(paths: Sequence[Path]) -> None:
         if member := MEMBER.fullmatch(path.name):
             sets[path.parent, member[1], int(member[3])].add(int(member[2]))
     for (folder, split, count), given in sets.items():
-        names = [folder / f"{split}-{index:05d}-of-{count:05d}.tfrecord" for index in range(count)]
-        missing = [name.name for index, name in enumerate(names) if index not in given and not name.exists()]
+        names = enumerate(shards.names(folder, split, count))
+        missing = [name.name for number, name in names if number not in given and not name.exists()]
         if missing:
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            raise Failure(f"{folder}: shards are missing: {', '.join(missing[:3])}{more}; make them with to-tfrecord")
+            raise Failure(f"{folder}: shards are missing: {some(missing, 3)}; make them with to-tfrecord")
 
 
 class Locations(NamedTuple):

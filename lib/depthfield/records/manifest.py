@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from depthfield import files
-from depthfield.tool import Failure, say
+from depthfield.tool import Failure, say, some
 
 SUFFIX = ".manifest"
 PATTERN = f"[!.]*{SUFFIX}"  # a hidden one is being written
@@ -85,5 +85,4 @@ def _join(named: Iterable[tuple[Path, str]]) -> set[str]:
 
 def _say_some(paths: set[Path], what: str) -> None:
     if paths:
-        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        say(f"{min(paths)}{more}: {what}")
+        say(f"{some(sorted(paths), 1)}: {what}")

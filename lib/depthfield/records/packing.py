@@ -49,17 +49,13 @@ def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: boo
         for stale in out.glob(pattern(split)):
             stale.unlink()
     for split, made in fresh.items():
-        write(list(map(Path, made)), shard_names(out, split, min(count, len(made))))
+        write(list(map(Path, made)), shards.names(out, split, min(count, len(made))))
         files.write_json(out / f".{split}.json", {"version": shards.VERSION, "photos": made})
     return Packed([shard for split in SPLITS if asked[split] for shard in sorted(out.glob(pattern(split)))], refused)
 
 
 def pattern(split: str) -> str:
     return f"{split}-?????-of-?????.tfrecord"
-
-
-def shard_names(out: Path, split: str, count: int) -> list[Path]:
-    return [out / f"{split}-{index:05d}-of-{count:05d}.tfrecord" for index in range(count)]
 
 
 def recorded(out: Path, split: str) -> dict[str, str]:
@@ -74,7 +70,7 @@ def recorded(out: Path, split: str) -> dict[str, str]:
 
 def is_current(out: Path, split: str, paths: Sequence[Path], count: int) -> bool:
     """Whether the shards of a split are `count`, made of just these patch files, and newer than all of them."""
-    made = [*shard_names(out, split, min(count, len(paths))), out / f".{split}.json"]
+    made = [*shards.names(out, split, min(count, len(paths))), out / f".{split}.json"]
     return list(recorded(out, split)) == list(map(str, paths)) and all(files.is_current(one, paths) for one in made)
 
 

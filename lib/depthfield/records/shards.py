@@ -115,6 +115,11 @@ def examples(shard: Path, fields: Sequence[str]) -> Iterator[tuple[bytes, dict[s
         raise Failure(f"{shard}: {explanation(error)}") from None
 
 
+def names(folder: Path, split: str, count: int) -> list[Path]:
+    """The paths of a set of `count` shards, as train-00003-of-00008.tfrecord."""
+    return [folder / f"{split}-{index:05d}-of-{count:05d}.tfrecord" for index in range(count)]
+
+
 def existing(shard: Path) -> Path:
     """The shard's path; Failure where there is no such file or it is empty."""
     if not Path(shard).is_file():

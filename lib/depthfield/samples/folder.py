@@ -267,5 +267,4 @@ def say_unpaired(photos: dict[Key, Path], depths: dict[Key, Path], pairs: list[t
     for found, missing in ((photos, "depth map"), (depths, "photo")):
         left = [str(path) for path in found.values() if path not in paired]
         if left:
-            more = f" and {len(left) - 10} more" if len(left) > 10 else ""
-            tool.say(f"left out, having no {missing}: {', '.join(left[:10])}{more}")
+            tool.say(f"left out, having no {missing}: {tool.some(left, 10)}")

@@ -96,10 +96,9 @@ def chosen(run: Path, which: str | None) -> Checkpoint:
     """
     folder = run / "checkpoints"
     checkpoint = best(folder) if which != "newest" else None
-    if checkpoint is None and which != "best":
-        checkpoint = newest(folder)
-    if checkpoint is None and which == "best" and newest(folder):
+    if checkpoint is None and which == "best" and found(folder):
         raise Failure(f"{run}: no checkpoint was measured on held-out photos so far; take --checkpoint newest")
+    checkpoint = checkpoint or newest(folder)
     if checkpoint is None:
         raise Failure(f"{run}: no checkpoint yet; train it with train-depth --run {run}")
     return checkpoint

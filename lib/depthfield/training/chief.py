@@ -115,7 +115,7 @@ class Training:
             self.state = rounds.state(self.model, recipe)
         self.saved = self.restore()
         if init and not self.saved:
-            transfer.begin(self.model, init, self.survey, run / "init.json")
+            transfer.begin(self.model, init, self.survey, run)
         self.first = int(self.state.step.numpy())
         best = checkpoints.best(run / "checkpoints")
         self.best = float("inf") if best is None else best.rel
@@ -142,7 +142,7 @@ class Training:
         recipe, until, begun = self.recipe, self.until, time.monotonic()
         first = step = self.first
         tuning = rounds.make(self.state, recipe, recipe.round_steps, self.executor.workers)
-        frozen, thaw = transfer.frozen(self.model, self.run / "init.json"), int(recipe.frozen_share * recipe.steps)
+        frozen, thaw = transfer.frozen(self.model, self.run), int(recipe.frozen_share * recipe.steps)
         pretraining = rounds.make(self.state, recipe, recipe.round_steps, self.executor.workers, frozen)
         summed = saved = begun
         validated, losses, photos, last = step, [], 0, begun

@@ -7,6 +7,7 @@ a digest of its record. What is held out stays so as long as the run lasts.
 import csv
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,17 +45,14 @@ class Survey(NamedTuple):
 
     def fits(self, settings: Settings) -> bool:
         """Whether a photo was made like the run's: else its superpixels are not what the network knows."""
-        superpixels, similarities, *size = settings
-        one = {"superpixels": superpixels, "similarities": similarities, "smallest": size, "largest": size}
-        return self.like(self._replace(**one))
+        least, most = math.prod(self.smallest), math.prod(self.largest)
+        alike = (settings.superpixels, settings.similarities) == (self.superpixels, self.similarities)
+        return alike and least / SLACK <= settings.width * settings.height <= most * SLACK
 
     def like(self, other: "Survey") -> bool:
-        """Whether other photos were made with the same settings, at about the same size."""
-        (least, most), (other_least, other_most) = (
-            [width * height for width, height in (photos.smallest, photos.largest)] for photos in (self, other)
-        )
-        alike = (self.superpixels, self.similarities) == (other.superpixels, other.similarities)
-        return alike and least / SLACK <= other_least and other_most <= most * SLACK
+        """Whether other photos, the smallest and the largest of them, were made like the run's."""
+        sizes = (other.smallest, other.largest)
+        return all(self.fits(Settings(other.superpixels, other.similarities, *size)) for size in sizes)
 
 
 class Photos(NamedTuple):

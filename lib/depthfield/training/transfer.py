@@ -15,9 +15,11 @@ from depthfield.training import checkpoints, survey
 from depthfield.training import recipe as recipes
 from depthfield.training.survey import Survey
 
+RECORD = "init.json"  # in a run: where its weights are from, and the paths of those taken
 
-def begin(model: DepthField, where: str, photos: Survey, record: Path) -> None:
-    """Take the weights `where` has for this model, tell which were taken and which not, and note them in `record`.
+
+def begin(model: DepthField, where: str, photos: Survey, run: Path) -> None:
+    """Take the weights `where` has for the model of `run`, tell which were taken and which not, and record them.
 
     `where` is the folder of a run, whose photos must have been made as `photos` were; a file, `.weights.h5`, `.h5` or
     `.keras`, of the model of keras.applications the encoder is made of; or "imagenet", where that can be downloaded.
@@ -25,7 +27,7 @@ def begin(model: DepthField, where: str, photos: Survey, record: Path) -> None:
     """
     own = (model.tau.path, model.scale.path)  # they are set on photos held out here
     variables = {variable.path: variable for variable in model.variables if variable.path not in own}
-    found = of_run(Path(where), photos, record.parent) if Path(where).is_dir() else of_backbone(model, where)
+    found = of_run(Path(where), photos, run) if Path(where).is_dir() else of_backbone(model, where)
     fits = {path for path, value in found.items() if path in variables and variables[path].shape == value.shape}
     if not fits:
         raise Failure(f"{where}: no weights that fit this recipe's network")
@@ -34,11 +36,12 @@ def begin(model: DepthField, where: str, photos: Survey, record: Path) -> None:
     for name, paths in (("taken", fits), ("not taken, begun anew", variables.keys() - fits)):
         if paths:
             say(f"weights {name}: {', '.join(layers_of(paths))}")
-    files.write_json(record, {"from": where, "taken": sorted(fits)})
+    files.write_json(run / RECORD, {"from": where, "taken": sorted(fits)})
 
 
-def frozen(model: DepthField, record: Path) -> set[str]:
-    """The paths of the encoder's weights that were taken from elsewhere; none where `record` is not there."""
+def frozen(model: DepthField, run: Path) -> set[str]:
+    """The paths of the encoder's weights that were taken from elsewhere when `run` began."""
+    record = run / RECORD
     if not record.exists():
         return set()
     return set(json.loads(record.read_text())["taken"]) & {v.path for v in model.network.encoder.trainable_variables}
