@@ -194,7 +194,9 @@ def test_a_second_train_depth_waits_for_nobody_and_a_suspended_one_that_lost_the
 ):
     folder = tmp_path / "run"
     python = PROJECT / ".venv/bin/python"
-    far = terminal(python, "-c", ELSEWHERE, *training(folder, prepared, "--set", "checkpoint_seconds=1"))
+    # Without lines of metrics: suspended in the middle of one, it would write the rest of it when it is continued.
+    quiet = options(["checkpoint_seconds=1", "summary_seconds=1000"])
+    far = terminal(python, "-c", ELSEWHERE, *training(folder, prepared, *quiet))
     wait_for(lambda: list(folder.glob("checkpoints/[0-9]*")))
     second = run(*training(folder, prepared), cwd=tmp_path)
     assert second.returncode == 1, second.stderr
@@ -203,7 +205,7 @@ def test_a_second_train_depth_waits_for_nobody_and_a_suspended_one_that_lost_the
 
     far.send_signal(signal.SIGSTOP)
     os.utime(folder / "lease", (1, 1))
-    here = terminal(*training(folder, prepared, "--set", "checkpoint_seconds=1"))
+    here = terminal(*training(folder, prepared, *quiet))
     wait_for(lambda: "taken over from" in here.stderr.readline())
     wait_for(lambda: "going on from" in here.stderr.readline())
     here.terminate()
