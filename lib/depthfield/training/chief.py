@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from depthfield.network import model as models
 from depthfield.records import batches
 from depthfield.records.augmentation import Augmentation
 from depthfield.tool import Failure, say
-from depthfield.training import checkpoints, provenance, rounds, survey, transfer
+from depthfield.training import checkpoints, pace, provenance, rounds, survey, transfer
 from depthfield.training import recipe as recipes
 from depthfield.training.optimizer import AFTER, learning_rate
+from depthfield.training.rounds import Report
 from depthfield.training.validation import Validation
-from depthfield.training.workers import Cluster, Here
+from depthfield.training.workers import Cluster, Cut, Here
 
 PATIENCE_SECONDS = 5  # for rounds in flight when training stops early
 
@@ -107,45 +109,43 @@ class Training:
         if not self.photos.train:
             raise Failure("no photo is left to train on; lower validation_share")
 
+        self.executor = Cluster(cluster) if cluster else Here()  # joining a cluster gives all devices other names
         # Keras draws the seeds of its initialisers from here.
         random.seed(recipe.seed)
-        self.executor = Cluster(cluster) if cluster else Here()
-        with self.executor.scope():
-            self.model = models.build(recipe, self.survey.similarities, self.survey.mean_log_depth)
-            self.state = rounds.state(self.model, recipe)
-        self.saved = self.restore()
+        self.model = models.build(recipe, self.survey.similarities, self.survey.mean_log_depth)
+        self.saved, self.first, slots = self.restore()
         if init and not self.saved:
             transfer.begin(self.model, init, self.survey, run)
-        self.first = int(self.state.step.numpy())
+        self.executor.begin(self.model, recipe, self.first, slots, transfer.frozen(self.model, run))
         best = checkpoints.best(run / "checkpoints")
         self.best = float("inf") if best is None else best.rel
+        self.aside, self.attending = ThreadPoolExecutor(1), None  # what is done with a cut, on a cluster
         held_out = self.photos.held_out
         self.validation = Validation(self.model, held_out or self.photos.train, recipe.batch_size, bool(held_out))
         self.events = tf.summary.create_file_writer(str(run / "events"))
         begins = self.saved and str(self.saved)
         provenance.record(run, photos=self.survey.digest, begins=begins or init, steps=self.until)
 
-    def restore(self) -> Path | None:
-        """Take the values of the newest good checkpoint, if there is one."""
+    def restore(self) -> tuple[Path | None, int, dict[str, np.ndarray]]:
+        """Take the model's values of the newest good checkpoint, if there is one; its path, its step and its slots."""
         newest = checkpoints.newest(self.run / "checkpoints")
         if newest is None:
-            return None
-        variables = self.state.variables()
-        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
-        checkpoints.fit(newest, shapes, self.survey.made_with())
+            return None, 0, {}
+        slots = rounds.slot_shapes(self.model, self.recipe)
+        kept = slots.keys() & newest.values.keys()  # a cluster keeps none
+        variables = rounds.model_variables(self.model)
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()} | {"step": ()}
+        checkpoints.fit(newest, shapes | (slots if kept else {}), self.survey.made_with())
         for name, variable in variables.items():
             variable.assign(newest.values[name])
         say(f"going on from {newest.path}")
-        return newest.path
+        return newest.path, newest.step, {name: newest.values[name] for name in kept}
 
     def go(self, stop: Stop) -> int:
         recipe, until, begun = self.recipe, self.until, time.monotonic()
-        first = step = self.first
-        tuning = rounds.make(self.state, recipe, recipe.round_steps, self.executor.workers)
-        frozen, thaw = transfer.frozen(self.model, self.run), int(recipe.frozen_share * recipe.steps)
-        pretraining = rounds.make(self.state, recipe, recipe.round_steps, self.executor.workers, frozen)
-        summed = saved = begun
-        validated, losses, photos, last = step, [], 0, begun
+        first = step = validated = self.first
+        summed = saved = last = begun
+        reports: list[Report] = []
         photos_a_step = len(self.photos.train) / len(batches.order(self.photos.train, recipe.batch_size).first)
         say(
             f"{len(self.photos.train)} photos to train on, {len(self.photos.held_out)} held out; "
@@ -157,45 +157,72 @@ class Training:
         if not self.photos.held_out:
             say("no photo is held out: the uncertainty will not be calibrated, and no checkpoint the best")
 
-        def rounds_left() -> int:
-            return 0 if stop.reason() else -(-(until - step) // recipe.round_steps)
-
-        def next_round():
-            return pretraining if frozen and step < thaw else tuning
-
-        for loss in self.executor.rounds(next_round, self.batches, rounds_left):
-            now = time.monotonic()
-            if loss is None and stop.reason() and now - last > PATIENCE_SECONDS:
-                break  # what is in flight is with a worker that may never answer
-            step = int(self.state.step.numpy())
-            if loss is not None:
-                last = now
-                if not np.isfinite(loss):
-                    raise self.diverged("the loss is", step)
-                photos += recipe.round_steps * photos_a_step
-                losses.append(float(loss))
-            if now - summed >= recipe.summary_seconds and losses:
-                self.summarise(step, np.mean(losses), photos / (now - summed))
-                summed, losses, photos = now, [], 0
-            # At multiples of validation_steps, and before a checkpoint: what goes on from it must not miss the τ.
-            if step // recipe.validation_steps > validated // recipe.validation_steps and step < until:
-                self.validate(step)
-                validated = step
-                summed, losses, photos = time.monotonic(), [], 0  # the rate is of training alone
-            if now - saved >= recipe.checkpoint_seconds or stop.save:
-                stop.save = False
-                self.save()
-                saved = time.monotonic()
+        while step < until and not stop.reason():
+            for report in self.executor.rounds(self.batches, lambda: 0 if stop.reason() else until):
+                now, step = time.monotonic(), self.executor.taken
+                if report is None and stop.reason() and now - last > PATIENCE_SECONDS:
+                    break  # what is in flight is with a worker that may never answer
+                if report is not None:
+                    last = now
+                    if not np.isfinite(report.loss):
+                        raise self.diverged("the loss is", step)
+                    reports.append(report)
+                if now - summed >= recipe.summary_seconds and reports:
+                    self.summarise(step, reports, photos_a_step, now - summed)
+                    summed, reports = now, []
+                # At multiples of validation_steps, and before a checkpoint: what goes on from it must not miss the τ.
+                validates = step // recipe.validation_steps > validated // recipe.validation_steps and step < until
+                saves = now - saved >= recipe.checkpoint_seconds or stop.save
+                if (validates or saves) and not self.busy() and (cut := self.executor.cut()):
+                    self.attend(cut, validates, saves)
+                    validated = step if validates else validated
+                    if saves:
+                        saved, stop.save = time.monotonic(), False
+                    if self.executor.waits:
+                        summed, reports = time.monotonic(), []  # the rate is of training alone
+            self.finish()
+            self.executor.flush(stop.reason)
+            step = self.executor.step()  # where a worker was lost with what it had not pushed, there is more to do
+            self.executor.taken = step
 
         if step >= until:
             if step > first:
-                self.validate(step)
-                self.save()
+                self.conclude(self.executor.last(), validates=True)
             say(f"trained to step {step} in {time.monotonic() - begun:.0f} s: {self.saved}")
             return stop.status(tool.DONE)
-        self.save()
+        self.conclude(self.executor.last(), validates=False)
         say(f"stopped at step {step} ({stop.reason()}), saved as {self.saved}; run me again to go on")
         return stop.status()
+
+    def busy(self) -> bool:
+        """Whether the last cut is still attended to; raises what went wrong with it."""
+        if self.attending and self.attending.done():
+            self.finish()
+        return self.attending is not None
+
+    def finish(self) -> None:
+        """Wait until the last cut is attended to; raises what went wrong with it."""
+        attending, self.attending = self.attending, None
+        if attending:
+            attending.result()
+
+    def attend(self, cut: Cut, validates: bool, saves: bool) -> None:
+        """Validate and save what training has come to, on a cluster while it goes on."""
+        if self.executor.waits:
+            self.conclude(cut, validates, saves)
+        else:
+            self.attending = self.aside.submit(self.conclude, cut, validates, saves)
+
+    def conclude(self, cut: Cut, validates: bool, saves: bool = True) -> None:
+        """Validate and save what training has come to."""
+        if not self.executor.waits:
+            for variable in self.model.trainable_variables:
+                variable.assign(cut.parameters[variable.path])
+        self.finite(cut.parameters, cut.step)  # else there is nothing to measure, or to go on from
+        if validates:
+            self.validate(cut)
+        if saves:
+            self.save(cut)
 
     def batches(self) -> tf.data.Dataset:
         """The batches of this process, or of the worker that calls this: they follow from the seed and the step."""
@@ -215,44 +242,55 @@ class Training:
             "a lower learning_rate may help (--set learning_rate=...)"
         )
 
-    def save(self) -> None:
+    def save(self, cut: Cut) -> None:
         """Write a checkpoint; Failure where a value is not finite: it must not take the place of a good one."""
-        values = self.finite(self.state.variables())
+        values = self.values(cut) | self.finite(cut.slots, cut.step)
         folder, made_with = self.run / "checkpoints", self.survey.made_with()
         self.saved = checkpoints.save(folder, values, made_with, self.lease.check)
 
-    def finite(self, variables: dict[str, tf.Variable]) -> dict[str, np.ndarray]:
-        """The values of variables by their names; Failure where one is not finite."""
-        values = {name: variable.numpy() for name, variable in variables.items()}
+    def values(self, cut: Cut) -> dict[str, np.ndarray]:
+        """The values of the model's variables in a cut, by path, and its step."""
+        others = {variable.path: variable.numpy() for variable in self.model.non_trainable_variables}
+        return cut.parameters | others | {"step": np.int64(cut.step)}
+
+    def finite(self, values: dict[str, np.ndarray], step: int) -> dict[str, np.ndarray]:
+        """These values by name; Failure where one is not finite."""
         bad = [name for name, value in values.items() if not np.isfinite(value).all()]
         if bad:
             others = f" and {len(bad) - 1} more variables are" if len(bad) > 1 else " is"
-            raise self.diverged(bad[0] + others, int(self.state.step.numpy()))
+            raise self.diverged(bad[0] + others, step)
         return values
 
-    def summarise(self, step: int, loss: float, rate: float) -> None:
+    def summarise(self, step: int, reports: list[Report], photos_a_step: float, seconds: float) -> None:
         """Tell how training goes: a line on stderr, one of metrics.jsonl, TensorBoard's scalars."""
-        numbers = {"loss": float(loss), "photos_per_second": rate}
-        numbers["learning_rate"] = float(learning_rate(self.recipe, tf.constant(step)))
+        taken = sum(report.steps for report in reports)
+        numbers = {"loss": sum(report.loss * report.steps for report in reports) / taken}
+        numbers["photos_per_second"] = taken * photos_a_step / seconds
+        numbers["learning_rate"] = float(learning_rate(self.recipe, *map(tf.constant, (step, step))))
         betas = zip(self.recipe.similarities, self.model.beta.numpy(), strict=True)
         numbers |= {f"beta_{name}": float(value) for name, value in betas}
+        spent = pace.shares(reports)
+        numbers |= spent | {"round_steps": taken / len(reports)}
+        numbers["exchange_seconds"] = sum(report.moving for report in reports) / len(reports)
         self.record(step, "training", numbers)
-        say(f"step {step} of {self.until}, loss {loss:.4f}, {rate:.1f} photos/s")
+        where = ", ".join(f"{share:.0%} {what}" for what, share in spent.items())
+        say(
+            f"step {step} of {self.until}, loss {numbers['loss']:.4f}, {numbers['photos_per_second']:.1f} photos/s, "
+            f"{numbers['round_steps']:.0f} steps a round ({where})"
+        )
 
-    def validate(self, step: int) -> None:
+    def validate(self, cut: Cut) -> None:
         """Measure the held-out photos, on which τ and scale are set, and keep the model if it is the best so far."""
-        model = rounds.model_variables(self.model) | {"step": self.state.step}
-        self.finite(model)  # else there is nothing to measure
         numbers = self.validation.run()
-        self.record(step, "validation", numbers)
-        with self.events.as_default(step):
+        self.record(cut.step, "validation", numbers)
+        with self.events.as_default(cut.step):
             tf.summary.image("photo, truth, prediction, uncertainty", self.validation.pictures(), max_outputs=8)
         self.events.flush()
         whose = "held-out photos" if self.photos.held_out else "photos it is trained on"
-        say(f"step {step}: {whose} rel {numbers['rel']:.3f}, delta1 {numbers['delta1']:.3f}")
+        say(f"step {cut.step}: {whose} rel {numbers['rel']:.3f}, delta1 {numbers['delta1']:.3f}")
         if self.photos.held_out and numbers["rel"] < self.best:
             self.best, made_with = numbers["rel"], self.survey.made_with()
-            checkpoints.save_best(self.run / "checkpoints", self.finite(model), made_with, self.best, self.lease.check)
+            checkpoints.save_best(self.run / "checkpoints", self.values(cut), made_with, self.best, self.lease.check)
 
     def record(self, step: int, kind: str, numbers: dict[str, float]) -> None:
         self.lease.check()

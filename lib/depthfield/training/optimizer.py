@@ -39,11 +39,13 @@ MOMENTUM = Optimizer(("velocity",), momentum)
 AFTER = 0.01  # of the highest rate, for steps beyond the schedule
 
 
-def learning_rate(recipe, step: tf.Tensor) -> tf.Tensor:
+def learning_rate(recipe, step: tf.Tensor, age: tf.Tensor) -> tf.Tensor:
     """The rate at a step, float32: a linear rise over a fiftieth of the recipe's steps, then a half cosine to 0.
 
-    Steps beyond those, of a run that was extended, have AFTER of the highest rate.
+    The rise goes by `age`, the steps that have made the optimizer's slots what they are: slots that begin anew in the
+    middle of a training rise again. Steps beyond the recipe's, of a run that was extended, have AFTER of the highest
+    rate.
     """
-    share = tf.cast(step, tf.float32) / recipe.steps
-    scheduled = tf.minimum(share * 50, 0.5 + 0.5 * tf.cos(math.pi * share))
-    return recipe.learning_rate * tf.where(share < 1, scheduled, AFTER)
+    share, grown = (tf.cast(number, tf.float32) / recipe.steps for number in (step, age))
+    scheduled = tf.where(share < 1, 0.5 + 0.5 * tf.cos(math.pi * share), AFTER)
+    return recipe.learning_rate * tf.minimum(grown * 50, scheduled)

@@ -17,7 +17,7 @@ from depthfield.tool import Failure, UsageError
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 
 OPTIMIZERS = {"adam": "training.optimizer:ADAM", "momentum": "training.optimizer:MOMENTUM"}  # see registry.resolve
-CHOICES = {"loss": tuple(registry.LOSSES), "optimizer": tuple(OPTIMIZERS)}
+CHOICES = {"loss": tuple(registry.LOSSES), "optimizer": tuple(OPTIMIZERS), "wire": ("float32", "bfloat16")}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Recipe:
     frozen_share: float  # of the steps, at the start, that leave weights taken from elsewhere as they are
     batch_size: int  # photos a step of one worker
     steps: int  # in all, over all workers
-    round_steps: int  # local steps between reading the parameters and pushing the difference
+    round_steps: int  # that a worker takes between two exchanges with the parameter servers; 0 adapts it (see pace)
+    wire: str  # the type in which differences travel to the parameter servers
     mirror: bool  # half the photos left for right
     crop: float  # the least share of a photo's height and width that is cut out and enlarged; 1 takes all of it
     turn: float  # degrees by which the camera may be turned to a side, and half that up or down
@@ -56,7 +57,7 @@ class Recipe:
 
 # The least a number may be, and the greatest where there is one; of a list, each of its numbers.
 BOUNDS = {
-    "features": (1, None), "batch_size": (1, None), "steps": (1, None), "round_steps": (1, None), "seed": (0, None),
+    "features": (1, None), "batch_size": (1, None), "steps": (1, None), "round_steps": (0, None), "seed": (0, None),
     "validation_steps": (1, None), "unary_share": (0, 1), "validation_share": (0, 0.9), "learning_rate": (0, None),
     "pairwise_rate": (0, None),
     "weight_decay": (0, None), "clip": (1e-9, None), "checkpoint_seconds": (0, None), "summary_seconds": (0, None),

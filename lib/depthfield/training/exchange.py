@@ -1,0 +1,280 @@
+"""A round on a cluster: a worker takes H steps while it exchanges its last ones with the parameter servers.
+
+Parameters lie on the servers as flat vectors, cut into equal shares: each server carries as much as the others,
+whatever the layers are. A worker keeps its own copy and the optimizer's slots in its memory; they begin anew where it
+does.
+
+A round pushes what the round before changed, a bfloat16 each, takes the servers' parameters in return, and computes
+meanwhile (Shen et al. 2019, CoCoD-SGD). It ends with the worker's copy being what it got plus the progress of its own
+that the servers do not have yet: that of this round, and the rounding errors of what it pushed.
+
+Each push is of one worker's round of a number, and counts once. One that began more than STALE rounds a worker ago, as
+after a suspension, counts as nothing, and the worker goes on from the servers' parameters.
+"""
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from depthfield.network.model import DepthField
+from depthfield.training import steps
+from depthfield.training.recipe import Recipe
+
+STALE = 8
+
+
+class Vector(NamedTuple):
+    """Parameters that move together: their paths and shapes, in the order they lie in a flat vector."""
+
+    paths: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        return [math.prod(shape) for shape in self.shapes]
+
+    def flat(self, tensors: dict[str, tf.Tensor]) -> tf.Tensor:
+        """One float32 [N] of tensors by path."""
+        return tf.concat([tf.reshape(tensors[path], [-1]) for path in self.paths], axis=0)
+
+    def apart(self, flat: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Tensors by path of one float32 [N]."""
+        parts = zip(self.paths, self.shapes, tf.split(flat, self.sizes), strict=True)
+        return {path: tf.reshape(part, shape) for path, shape, part in parts}
+
+
+def vectors(model: DepthField, frozen: Collection[str]) -> list[Vector]:
+    """The parameters that are tuned from the beginning, and those that are `frozen` at first, if any are."""
+    groups = ([], [])
+    for variable in model.trainable_variables:
+        groups[variable.path in frozen].append(variable)
+    return [Vector(tuple(v.path for v in group), tuple(tuple(v.shape) for v in group)) for group in groups if group]
+
+
+def shares(size: int, servers: int) -> list[int]:
+    """How many of `size` numbers each server carries: no two differ by more than one."""
+    return [size // servers + (server < size % servers) for server in range(servers)]
+
+
+class Server(NamedTuple):
+    """What one parameter server carries."""
+
+    device: str
+    values: list[tf.Variable]  # its share of each vector
+    pushes: tf.Variable  # int64 [workers]: the number of each worker's last push
+    steps: tf.Variable  # int64: of the training, pushed so far
+
+
+class Servers:
+    """The parameters on the servers of a cluster, one device each; read and written by the chief, and in rounds."""
+
+    def __init__(self, model: DepthField, parts: list[Vector], devices: Sequence[str], workers: int, step: int):
+        self.parts, self.workers = parts, workers
+        self.cuts = [shares(sum(part.sizes), len(devices)) for part in parts]
+        values = {variable.path: tf.convert_to_tensor(variable.value) for variable in model.trainable_variables}
+        cut = [tf.split(part.flat(values), sizes) for part, sizes in zip(parts, self.cuts, strict=True)]
+        self.servers = []
+        for index, device in enumerate(devices):
+            with tf.device(device):
+                own = [tf.Variable(pieces[index], trainable=False) for pieces in cut]
+                pushes = tf.Variable(tf.zeros([workers], tf.int64), trainable=False)
+                self.servers.append(Server(device, own, pushes, tf.Variable(step, dtype=tf.int64, trainable=False)))
+
+    def step(self) -> int:
+        """Steps that have been pushed, by all workers together."""
+        return int(self.servers[0].steps.numpy())
+
+    def read(self) -> dict[str, np.ndarray]:
+        """The parameters by path. A cut through the training where no round that pushes is under way."""
+        found = {}
+        for number, part in enumerate(self.parts):
+            flat = np.concatenate([server.values[number].numpy() for server in self.servers])
+            ends = np.cumsum(part.sizes)[:-1]
+            pieces = zip(part.paths, part.shapes, np.split(flat, ends), strict=True)
+            found |= {path: piece.reshape(shape) for path, shape, piece in pieces}
+        return found
+
+    def pull(self, number: int) -> tf.Tensor:
+        """The vector of a number, float32 [N], in a graph."""
+        pieces = []
+        for server in self.servers:
+            with tf.device(server.device):
+                pieces.append(tf.identity(server.values[number].read_value()))
+        return tf.concat(pieces, axis=0)
+
+    def known(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Steps so far, int64 [], and the number of each worker's last push, int64 [workers], in a graph."""
+        first = self.servers[0]
+        with tf.device(first.device):
+            return tf.identity(first.steps.read_value()), tf.identity(first.pushes.read_value())
+
+    def push(self, differences: dict[int, tf.Tensor], worker: tf.Tensor, push: tf.Tensor, since: tf.Tensor, count):
+        """Add `differences`, vectors by number in the wire's dtype, in a graph; returns operations to wait for.
+
+        It is the `push`th of `worker`, int64 [] each, for `count` steps, int64 [], and began when there were `since`
+        pushes of all workers. What was pushed before, or began too long ago, adds nothing.
+        """
+        cut = {number: tf.split(flat, self.cuts[number]) for number, flat in differences.items()}
+        done = []
+        for index, server in enumerate(self.servers):
+            with tf.device(server.device):
+                pushes = server.pushes.read_value()
+                new = push > tf.gather(pushes, worker)
+                counts = new & (tf.reduce_sum(pushes) - since <= STALE * self.workers)
+                with tf.control_dependencies([counts]):
+                    for number, pieces in cut.items():
+                        # A copy in float32 is made here, not on the worker: what travels is the narrower type.
+                        change = tf.where(counts, tf.cast(pieces[index], tf.float32), 0.0)
+                        done.append(server.values[number].assign_add(change, read_value=False))
+                    done.append(server.steps.assign_add(tf.where(counts, count, 0), read_value=False))
+                    done.append(server.pushes.scatter_max(tf.IndexedSlices(push, worker)).op)
+        return done
+
+
+class Own:
+    """A variable in the memory of the worker that a graph runs on; all graphs there know it by its name."""
+
+    def __init__(self, name: str, dtype: tf.DType, shape: tuple[int, ...] = ()):
+        self.dtype, self.shape = dtype, shape
+        self.handle = tf.raw_ops.VarHandleOp(dtype=dtype, shape=shape, shared_name=name, container="")
+
+    def exists(self) -> tf.Tensor:
+        return tf.raw_ops.VarIsInitializedOp(resource=self.handle)
+
+    def read(self) -> tf.Tensor:
+        return tf.ensure_shape(tf.raw_ops.ReadVariableOp(resource=self.handle, dtype=self.dtype), self.shape)
+
+    def assign(self, value: tf.Tensor) -> tf.Operation:
+        return tf.raw_ops.AssignVariableOp(resource=self.handle, value=tf.cast(value, self.dtype))
+
+
+class Memory:
+    """What a worker keeps from round to round, as variables for one graph."""
+
+    def __init__(self, parts: list[Vector], slots: Sequence[str], name: str):
+        def flats(what: str) -> list[Own]:
+            return [Own(f"{name}/{what}{n}", tf.float32, (sum(part.sizes),)) for n, part in enumerate(parts)]
+
+        def number(what: str, dtype: tf.DType = tf.int64) -> Own:
+            return Own(f"{name}/{what}", dtype)
+
+        self.parameters, self.unpushed = flats("parameters"), flats("unpushed")
+        self.slots = {slot: flats(slot) for slot in slots}
+        self.age = number("age")  # steps of this worker, that made the slots
+        self.push = number("push")  # of its last push
+        self.steps = number("steps")  # of the training, at the last pull
+        self.since = number("since")  # pushes of all workers at the last pull
+        self.steps_unpushed = number("steps_unpushed")
+        self.since_unpushed = number("since_unpushed")  # `since` of the parameters that `unpushed` began with
+        self.ended = number("ended", tf.float64)  # the last round, of tf.timestamp
+
+    def begin(self, servers: Servers, worker: tf.Tensor) -> None:
+        """Begin with the parameters of the servers."""
+        steps, pushes = servers.known()
+        for n, (parameters, unpushed) in enumerate(zip(self.parameters, self.unpushed, strict=True)):
+            pulled = servers.pull(n)
+            parameters.assign(pulled)
+            for flat in (unpushed, *(flats[n] for flats in self.slots.values())):
+                flat.assign(tf.zeros_like(pulled))
+        for number in (self.age, self.steps_unpushed, self.ended):
+            number.assign(0)
+        self.push.assign(tf.gather(pushes, worker))
+        self.steps.assign(steps)
+        for number in (self.since, self.since_unpushed):
+            number.assign(tf.reduce_sum(pushes))
+
+
+def make(
+    servers: Servers,
+    model: DepthField,
+    recipe: Recipe,
+    frozen: Collection[str],
+    worker: Callable[[], tf.Tensor],
+    memory: str = "worker",
+) -> Callable[..., dict[str, tf.Tensor]]:
+    """A graph function, the round of a worker: takes an iterator of batches, how many steps each worker takes, int32
+    [workers], whether it exchanges, bool [], and the values of the model's variables that are not trained. Returns what
+    Report tells.
+
+    `worker` gives the index of the worker, int64 []. Vectors whose parameters are all `frozen` do not move. `memory`
+    tells the workers of one process apart.
+    """
+    take, slot_names = steps.make(model, recipe, frozen), steps.optimizer_of(recipe).slots
+    moving = [n for n, part in enumerate(servers.parts) if not set(part.paths) <= set(frozen)]
+    wire = getattr(tf, recipe.wire)
+    paths = [variable.path for variable in model.trainable_variables]
+
+    def dense(flats: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+        apart = {}
+        for part, flat in zip(servers.parts, flats, strict=True):
+            apart |= part.apart(flat)
+        return {path: apart[path] for path in paths}
+
+    @tf.function
+    def train_round(
+        iterator: tf.data.Iterator, counts: tf.Tensor, exchanges: tf.Tensor, fixed: list[tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        begun = tf.timestamp()
+        index, own = worker(), Memory(servers.parts, slot_names, memory)
+        tf.cond(own.ended.exists(), lambda: None, lambda: own.begin(servers, index))
+        before, unpushed = ([variable.read() for variable in kind] for kind in (own.parameters, own.unpushed))
+        slots = {name: dense([flat.read() for flat in flats]) for name, flats in own.slots.items()}
+        age, ended, push, steps_unpushed = (v.read() for v in (own.age, own.ended, own.push, own.steps_unpushed))
+        step, since, since_unpushed = (v.read() for v in (own.steps, own.since, own.since_unpushed))
+        count = tf.gather(counts, index)
+
+        def exchange() -> tuple:
+            """Push what is not pushed yet, and pull; what is left to push, what came, and what is known now."""
+            sent = {n: tf.cast(unpushed[n] / servers.workers, wire) for n in moving}
+            left = [unpushed[n] - tf.cast(sent[n], tf.float32) * servers.workers for n in moving]
+            with tf.control_dependencies(servers.push(sent, index, push + 1, since_unpushed, steps_unpushed)):
+                pulled = [servers.pull(n) for n in moving]
+                known, pushes = servers.known()
+            with tf.control_dependencies(pulled):
+                return left, pulled, known, tf.reduce_sum(pushes), tf.timestamp() - begun
+
+        def keep() -> tuple:
+            nothing = tf.zeros([], tf.float64)
+            return [unpushed[n] for n in moving], [before[n] - unpushed[n] for n in moving], step, since, nothing
+
+        left, pulled, known, pushes, moved = tf.cond(exchanges, exchange, keep)
+        by_path = {path: {name: slots[name][path] for name in slot_names} for path in paths}
+        taken = take(iterator, count, dense(before), by_path, fixed, step + steps_unpushed, age, servers.workers)
+        after = [part.flat(taken.parameters) for part in servers.parts]
+        with tf.control_dependencies(after):
+            computed = tf.timestamp()
+
+        # Nothing is changed before all of it is known: a round that fails half-way is taken again from its beginning.
+        with tf.control_dependencies([computed, moved, known, pushes, *pulled]):
+            count = tf.cast(count, tf.int64)
+            for n, rest, came in zip(moving, left, pulled, strict=True):
+                unpushed_now = rest + (after[n] - before[n])
+                own.unpushed[n].assign(unpushed_now)
+                own.parameters[n].assign(came + unpushed_now)
+            for name, flats in own.slots.items():
+                found = {path: taken.slots[path][name] for path in paths}
+                for n in moving:
+                    flats[n].assign(servers.parts[n].flat(found))
+            own.age.assign(age + count)
+            own.push.assign(push + tf.cast(exchanges, tf.int64))
+            own.steps.assign(known)
+            own.since.assign(pushes)
+            own.steps_unpushed.assign(tf.where(exchanges, count, steps_unpushed + count))
+            own.since_unpushed.assign(tf.where(exchanges, since, since_unpushed))
+            now = tf.timestamp()
+            own.ended.assign(now)
+        return {
+            "loss": taken.loss,
+            "steps": count,
+            "worker": index,
+            "seconds": now - begun,
+            "computing": (computed - begun) - taken.waited,
+            "waiting": taken.waited,
+            "moving": moved,
+            "idle": tf.where(ended > 0, begun - ended, tf.zeros([], tf.float64)),
+        }
+
+    return train_round

@@ -1,0 +1,102 @@
+"""Training steps on tensors: from parameters and the optimizer's slots to those some batches later, in one graph."""
+
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from depthfield.network import registry
+from depthfield.network.model import DepthField
+from depthfield.training.optimizer import Optimizer, learning_rate
+from depthfield.training.recipe import OPTIMIZERS, Recipe
+
+Parameters = dict[str, tf.Tensor]  # by path
+Slots = dict[str, dict[str, tf.Tensor]]  # of the optimizer: by the path of the parameter, then by name
+
+
+class Taken(NamedTuple):
+    """What a row of steps gives."""
+
+    parameters: Parameters
+    slots: Slots
+    loss: tf.Tensor  # float32 []: the mean
+    waited: tf.Tensor  # float64 []: seconds for data
+
+
+def optimizer_of(recipe: Recipe) -> Optimizer:
+    return registry.resolve(OPTIMIZERS[recipe.optimizer])
+
+
+def make(model: DepthField, recipe: Recipe, frozen: Collection[str] = ()) -> Callable[..., Taken]:
+    """A function that takes steps of `recipe`, for use in a graph.
+
+    The loss is the recipe's, after the first `unary_share` of its steps with the unary loss. Parameters whose paths are
+    `frozen` stay as they are, and no gradient is computed for them.
+    """
+    optimizer = optimizer_of(recipe)
+    tuned = [variable.path for variable in model.trainable_variables if variable.path not in frozen]
+    of_tau = [variable is model.tau for variable in model.non_trainable_variables].index(True)
+    unary_steps = int(recipe.unary_share * recipe.steps)
+    unary, tuning = (registry.resolve(registry.LOSSES[name]) for name in ("unary", recipe.loss))
+
+    def loss_of(parameters: Parameters, fixed: list[tf.Tensor], step: tf.Tensor, batch: dict) -> tf.Tensor:
+        # No layer here does something else in training: encoders with such layers are refused (network.encoders).
+        (z, weights), _ = model.stateless_call(list(parameters.values()), fixed, batch)
+        tau = fixed[of_tau]
+        return tf.cond(
+            step < unary_steps,
+            lambda: unary(z, weights, tau, batch),
+            lambda: tuning(z, weights, tau, batch),
+        )
+
+    def updated(parameters: Parameters, gradients: list[tf.Tensor], slots: Slots, step, age, workers):
+        """The parameters and slots after a step; `gradients` are those of the `tuned` parameters."""
+        rate, number = learning_rate(recipe, step, age * workers), tf.cast(age + 1, tf.float32)
+        after, slots_after = dict(parameters), dict(slots)
+        for path, gradient in zip(tuned, gradients, strict=True):
+            faster = recipe.pairwise_rate if path == model.beta.path else 1.0
+            change, slots_after[path] = optimizer.update(gradient, slots[path], faster * rate, number)
+            if parameters[path].shape.rank > 1:  # decoupled, and of matrices alone (Loshchilov and Hutter 2019)
+                change -= rate * recipe.weight_decay * parameters[path]
+            after[path] += change
+        return projected(after), slots_after
+
+    def projected(parameters: Parameters) -> Parameters:
+        """β ≥ 0, wherever it has come to."""
+        return parameters | {model.beta.path: tf.nn.relu(parameters[model.beta.path])}
+
+    def take(
+        iterator: tf.data.Iterator,
+        count: tf.Tensor,
+        parameters: Parameters,
+        slots: Slots,
+        fixed: list[tf.Tensor],
+        step: tf.Tensor,
+        age: tf.Tensor,
+        workers: int = 1,
+    ) -> Taken:
+        """Take `count` steps, int32 [], as one of `workers`; the first is the schedule's `step`, and `age` steps, both
+        int64 [], have made the slots what they are. `fixed` are the values of the model's other variables."""
+
+        def one_step(done, total, waited, parameters, slots):
+            begun = tf.timestamp()
+            batch = next(iterator)
+            with tf.control_dependencies([batch["present"]]):
+                waited += tf.timestamp() - begun
+            now = tf.cast(done, tf.int64)
+            watched = [parameters[path] for path in tuned]
+            with tf.GradientTape() as tape:
+                tape.watch(watched)
+                loss = loss_of(parameters, fixed, step + now, batch)
+            gradients = tape.gradient(loss, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            gradients, _ = tf.clip_by_global_norm(gradients, recipe.clip)
+            parameters, slots = updated(parameters, gradients, slots, step + now, age + now, workers)
+            return done + 1, total + loss, waited, parameters, slots
+
+        start = (0, 0.0, tf.constant(0.0, tf.float64), projected(parameters), slots)
+        _, total, waited, parameters, slots = tf.while_loop(
+            lambda done, *_: done < count, one_step, start, parallel_iterations=1
+        )
+        return Taken(parameters, slots, total / tf.cast(tf.maximum(count, 1), tf.float32), waited)
+
+    return take
