@@ -42,9 +42,9 @@ class Cluster:
             made = exchange.make(self.servers, self.model, recipe, frozen, lambda which=which: which, name)
             self.rounds.append(made)
 
-    def round(self, steps: int, worker: int = 0, exchanges: bool = True) -> rounds.Report:
+    def round(self, steps: int, worker: int = 0, when: int = exchange.AFTER) -> rounds.Report:
         counts = tf.constant([steps] * len(self.rounds))
-        told = self.rounds[worker](self.iterators[worker], counts, tf.constant(exchanges), self.fixed)
+        told = self.rounds[worker](self.iterators[worker], counts, tf.constant(when), self.fixed)
         return rounds.Report(**{name: value.numpy().item() for name, value in told.items()})
 
     def values(self) -> np.ndarray:
@@ -65,12 +65,15 @@ def alone(data, steps: int) -> np.ndarray:
     return np.concatenate([variable.numpy().ravel() for variable in model.trainable_variables])
 
 
-@pytest.mark.parametrize(("steps", "servers"), [(1, 1), (1, 3), (4, 2)])
-def test_one_worker_takes_the_steps_of_one_process(prepared, steps, servers):
+@pytest.mark.parametrize(
+    ("steps", "servers", "when"), [(1, 1, exchange.AFTER), (1, 3, exchange.BESIDE), (4, 2, exchange.BESIDE)]
+)
+def test_one_worker_takes_the_steps_of_one_process(prepared, steps, servers, when):
     cluster = Cluster(prepared, servers=servers)
     for _ in range(12 // steps):
-        cluster.round(steps)
-    assert cluster.servers.step() == 12 - steps  # those of the last round are pushed by the next
+        cluster.round(steps, when=when)
+    # Those of the last round beside its exchange are pushed by the next.
+    assert cluster.servers.step() == 12 - (steps if when == exchange.BESIDE else 0)
     cluster.round(0)
     assert cluster.servers.step() == 12
     np.testing.assert_allclose(cluster.values(), alone(prepared, 12), rtol=1e-5, atol=1e-6)

@@ -1,12 +1,13 @@
-"""A round on a cluster: a worker takes H steps while it exchanges its last ones with the parameter servers.
+"""A round on a cluster: a worker takes H steps, and exchanges what they changed with the parameter servers.
 
 Parameters lie on the servers as flat vectors, cut into equal shares: each server carries as much as the others,
 whatever the layers are. A worker keeps its own copy and the optimizer's slots in its memory; they begin anew where it
 does.
 
-A round pushes what the round before changed, a bfloat16 each, takes the servers' parameters in return, and computes
-meanwhile (Shen et al. 2019, CoCoD-SGD). It ends with the worker's copy being what it got plus the progress of its own
-that the servers do not have yet: that of this round, and the rounding errors of what it pushed.
+An exchange pushes the worker's progress, a bfloat16 each, and takes the servers' parameters in return; rounding errors
+stay for the next. AFTER computing, the worker goes on from what it got. BESIDE computing, it pushes the progress of the
+round before, and goes on from what it got plus the progress that the servers do not have yet (Shen et al. 2019,
+CoCoD-SGD): that hides a slow network, but workers are a round further from each other.
 
 Each push is of one worker's round of a number, and counts once. One that began more than STALE rounds a worker ago, as
 after a suspension, counts as nothing, and the worker goes on from the servers' parameters.
@@ -187,6 +188,9 @@ class Memory:
             number.assign(tf.reduce_sum(pushes))
 
 
+NEVER, BESIDE, AFTER = range(3)  # when a round exchanges
+
+
 def make(
     servers: Servers,
     model: DepthField,
@@ -196,7 +200,7 @@ def make(
     memory: str = "worker",
 ) -> Callable[..., dict[str, tf.Tensor]]:
     """A graph function, the round of a worker: takes an iterator of batches, how many steps each worker takes, int32
-    [workers], whether it exchanges, bool [], and the values of the model's variables that are not trained. Returns what
+    [workers], when it exchanges, int32 [], and the values of the model's variables that are not trained. Returns what
     Report tells.
 
     `worker` gives the index of the worker, int64 []. Vectors whose parameters are all `frozen` do not move. `memory`
@@ -215,7 +219,7 @@ def make(
 
     @tf.function
     def train_round(
-        iterator: tf.data.Iterator, counts: tf.Tensor, exchanges: tf.Tensor, fixed: list[tf.Tensor]
+        iterator: tf.data.Iterator, counts: tf.Tensor, when: tf.Tensor, fixed: list[tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         begun = tf.timestamp()
         index, own = worker(), Memory(servers.parts, slot_names, memory)
@@ -226,44 +230,57 @@ def make(
         step, since, since_unpushed = (v.read() for v in (own.steps, own.since, own.since_unpushed))
         count = tf.gather(counts, index)
 
-        def exchange() -> tuple:
-            """Push what is not pushed yet, and pull; what is left to push, what came, and what is known now."""
-            sent = {n: tf.cast(unpushed[n] / servers.workers, wire) for n in moving}
-            left = [unpushed[n] - tf.cast(sent[n], tf.float32) * servers.workers for n in moving]
-            with tf.control_dependencies(servers.push(sent, index, push + 1, since_unpushed, steps_unpushed)):
+        def exchange(unpushed: list[tf.Tensor], steps_unpushed: tf.Tensor) -> tuple:
+            """Push and pull; what is left to push, what came, what is known now, and the seconds it took."""
+            with tf.control_dependencies(unpushed):
+                asked = tf.timestamp()
+            sent = [tf.cast(flat / servers.workers, wire) for flat in unpushed]
+            left = [u - tf.cast(s, tf.float32) * servers.workers for u, s in zip(unpushed, sent, strict=True)]
+            differences = dict(zip(moving, sent, strict=True))
+            with tf.control_dependencies([asked]):
+                pushed = servers.push(differences, index, push + 1, since_unpushed, steps_unpushed)
+            with tf.control_dependencies(pushed):
                 pulled = [servers.pull(n) for n in moving]
                 known, pushes = servers.known()
             with tf.control_dependencies(pulled):
-                return left, pulled, known, tf.reduce_sum(pushes), tf.timestamp() - begun
+                return left, pulled, known, tf.reduce_sum(pushes), tf.timestamp() - asked
 
-        def keep() -> tuple:
-            nothing = tf.zeros([], tf.float64)
-            return [unpushed[n] for n in moving], [before[n] - unpushed[n] for n in moving], step, since, nothing
-
-        left, pulled, known, pushes, moved = tf.cond(exchanges, exchange, keep)
+        nothing = tf.zeros([], tf.float64)
+        unpushed = [unpushed[n] for n in moving]
+        origin = [before[n] - flat for n, flat in zip(moving, unpushed, strict=True)]  # what came last
+        left, pulled, known, pushes, beside = tf.cond(
+            when == BESIDE,
+            lambda: exchange(unpushed, steps_unpushed),
+            lambda: (unpushed, origin, step, since, nothing),
+        )
         by_path = {path: {name: slots[name][path] for name in slot_names} for path in paths}
         taken = take(iterator, count, dense(before), by_path, fixed, step + steps_unpushed, age, servers.workers)
         after = [part.flat(taken.parameters) for part in servers.parts]
         with tf.control_dependencies(after):
             computed = tf.timestamp()
+        count = tf.cast(count, tf.int64)
+        progress = [rest + (after[n] - before[n]) for n, rest in zip(moving, left, strict=True)]
+        left, pulled, known, pushes, behind = tf.cond(
+            when == AFTER,
+            lambda: exchange(progress, steps_unpushed + count),
+            lambda: (progress, pulled, known, pushes, nothing),
+        )
 
         # Nothing is changed before all of it is known: a round that fails half-way is taken again from its beginning.
-        with tf.control_dependencies([computed, moved, known, pushes, *pulled]):
-            count = tf.cast(count, tf.int64)
+        with tf.control_dependencies([computed, beside, behind, known, pushes, *pulled]):
             for n, rest, came in zip(moving, left, pulled, strict=True):
-                unpushed_now = rest + (after[n] - before[n])
-                own.unpushed[n].assign(unpushed_now)
-                own.parameters[n].assign(came + unpushed_now)
+                own.unpushed[n].assign(rest)
+                own.parameters[n].assign(came + rest)
             for name, flats in own.slots.items():
                 found = {path: taken.slots[path][name] for path in paths}
                 for n in moving:
                     flats[n].assign(servers.parts[n].flat(found))
             own.age.assign(age + count)
-            own.push.assign(push + tf.cast(exchanges, tf.int64))
+            own.push.assign(push + tf.cast(when != NEVER, tf.int64))
             own.steps.assign(known)
             own.since.assign(pushes)
-            own.steps_unpushed.assign(tf.where(exchanges, count, steps_unpushed + count))
-            own.since_unpushed.assign(tf.where(exchanges, since, since_unpushed))
+            own.steps_unpushed.assign(tf.stack([steps_unpushed + count, count, 0])[when])
+            own.since_unpushed.assign(tf.stack([since_unpushed, since, pushes])[when])
             now = tf.timestamp()
             own.ended.assign(now)
         return {
@@ -271,9 +288,9 @@ def make(
             "steps": count,
             "worker": index,
             "seconds": now - begun,
-            "computing": (computed - begun) - taken.waited,
+            "computing": computed - begun - taken.waited,
             "waiting": taken.waited,
-            "moving": moved,
+            "moving": beside + behind,
             "idle": tf.where(ended > 0, begun - ended, tf.zeros([], tf.float64)),
         }
 

@@ -51,7 +51,7 @@ def make(model: DepthField, recipe: Recipe, frozen: Collection[str] = ()) -> Cal
 
     def updated(parameters: Parameters, gradients: list[tf.Tensor], slots: Slots, step, age, workers):
         """The parameters and slots after a step; `gradients` are those of the `tuned` parameters."""
-        rate, number = learning_rate(recipe, step, age * workers), tf.cast(age + 1, tf.float32)
+        rate, number = learning_rate(recipe, step, age), tf.cast(age + 1, tf.float32)
         after, slots_after = dict(parameters), dict(slots)
         for path, gradient in zip(tuned, gradients, strict=True):
             faster = recipe.pairwise_rate if path == model.beta.path else 1.0

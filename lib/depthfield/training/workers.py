@@ -129,9 +129,10 @@ class Cluster:
         while True:
             while self.flying < self.workers + ahead and (left := until() - self.taken - self.counted) > 0:
                 rate = learning_rate(self.recipe, tf.constant(self.taken), tf.constant(self.recipe.steps))
-                counts = self.pace.counts(float(rate) / max(self.recipe.learning_rate, 1e-30))
-                near = left <= 2 * sum(counts)  # rounds are of one size there, so that the last step is that of `until`
-                self._schedule([min(*counts, left)] * self.workers if near else counts, not self.asked)
+                counts, when = self.pace.plan(float(rate) / max(self.recipe.learning_rate, 1e-30))
+                if left <= 2 * sum(counts):  # of one size near the end, so that the last step is that of `until`
+                    counts = [min(*counts, math.ceil(left / self.workers))] * self.workers
+                self._schedule(counts, exchange.NEVER if self.asked else when)
             if self.asked and not self.pushing and self.reading is None:
                 self.reading = self.aside.submit(self.last)
             if not self.flying:
@@ -147,15 +148,15 @@ class Cluster:
             if self.step() >= self.taken:
                 return
             for _ in range(self.workers):
-                self._schedule([0] * self.workers, True)
+                self._schedule([0] * self.workers, exchange.AFTER)
             while self.flying and not give_up():
                 self._next()
 
-    def _schedule(self, counts: Sequence[int], exchanges: bool) -> None:
+    def _schedule(self, counts: Sequence[int], when: int) -> None:
         """Give the next free worker a round of so many steps."""
-        count = round(sum(counts) / self.workers)
+        count, exchanges = round(sum(counts) / self.workers), when != exchange.NEVER
         fixed = [tf.convert_to_tensor(variable) for variable in self.model.non_trainable_variables]
-        arguments = (self.iterators, tf.constant(counts), tf.constant(exchanges), fixed)
+        arguments = (self.iterators, tf.constant(counts), tf.constant(when), fixed)
         value = self.coordinator.schedule(self._graph(), args=arguments)
         self.flying += 1
         self.pushing += exchanges
