@@ -17,17 +17,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import report
-from bench.report import Row
 from grid.conftest import Grid, held
 from shell import PROJECT, wait_for
 
+from bench import report
+from bench.report import Row
+
 BIG = "network.widths=[24,48,64,96,840]"  # of demo: 13.9 M parameters, 55.7 MB
-PARAMETERS = 13_929_799  # that are trained
+PARAMETERS = 13_929_804
 LINKS = {"1 Gbit/s": ("1gbit", "0.2ms"), "100 Mbit/s": ("100mbit", "0.2ms")}
 WARM = 12  # seconds of training that do not count
 SECONDS = 40  # that do
 NO_END = "steps=1000000"
+ROUNDS = 8  # that bytes are counted over
+LOCAL_STEPS = 32  # between two averages of PyTorch's local SGD
+WORKERS, SEEDS = (1, 2, 4, 8), (0, 1, 2)
+STEPS = 1800  # of demo, where scores are compared
+TURN_STEPS = 4  # of a round of each worker there: what rounds adapt to on loopback
+REL = 0.26
+PEERS = PROJECT / "build/peers"
 OLD = "e4b4094"  # the last commit whose rounds read and wrote parameters and slots, whole
 
 
@@ -151,3 +159,205 @@ def training(run: Path) -> list[dict]:
     path = run / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     return [told for line in lines if line.endswith("}") and (told := json.loads(line))["kind"] == "training"]
+
+
+CORE, OTHER, BOTH = (Place(cores=cores) for cores in ("0", "1", "0,1"))
+FAR, OTHER_FAR, SERVER = Place("node1", "0"), Place("node2", "1"), Place("node3", "0,1")
+
+
+def loopback(bench: Bench) -> tuple[list[Row], dict]:
+    """One and two workers on this machine, against one process on one core."""
+    alone = bench.alone(CORE)
+    with bench.cluster([CORE], [OTHER]) as started:
+        one = bench.measured(*started, SECONDS)
+    with bench.cluster([CORE, OTHER], [BOTH]) as started:
+        two = bench.measured(*started, SECONDS)
+    rows = [
+        ratio("1 worker + 1 ps, loopback, to the process alone, a core each", one, alone, 0.93),
+        ratio("2 workers, a core each, + 1 ps, loopback, to one process on one core, demo", two, alone, 1.80),
+    ]
+    return rows, {"alone": alone._asdict(), "one worker": one._asdict(), "two workers": two._asdict()}
+
+
+def links(bench: Bench) -> tuple[list[Row], dict]:
+    """The same with 55.7 MB of parameters and every host behind a slow link; PyTorch's ways on the same hosts."""
+    rows, found = [], {}
+    old = bench.folder / "old"
+    subprocess.run(["git", "worktree", "add", "--detach", old, OLD], cwd=PROJECT, check=True, capture_output=True)
+    try:
+        (old / ".venv").symlink_to(PROJECT / ".venv")
+        for host in ("node1", "node2", "node3"):
+            bench.grid.shape(host, "none")
+        alone = bench.alone(CORE, [BIG])
+        found["alone"] = alone._asdict()
+        for name, link in LINKS.items():
+            for host in ("node1", "node2", "node3"):
+                bench.grid.shape(host, *link)
+            ways = {"adaptive": ([BIG], PROJECT, SECONDS), "H = 1": ([BIG, "round_steps=1"], PROJECT, SECONDS / 2),
+                    "rounds as before, H = 8": ([BIG], old, SECONDS / 2)}  # fmt: skip
+            for way, (changes, home, seconds) in ways.items():
+                with bench.cluster([FAR, OTHER_FAR], [SERVER], changes, home) as started:
+                    rate = bench.measured(*started, seconds)
+                    if way == "adaptive" and name == "1 Gbit/s":
+                        rows += bytes_a_round(bench, started[0])
+                found[f"{name}, {way}"] = rate._asdict()
+                bar = {"1 Gbit/s": 1.7, "100 Mbit/s": 1.3}[name] if way == "adaptive" else None
+                rows.append(ratio(f"2 workers + 1 ps, {name}, 55.7 MB, {way}, to one process", rate, alone, bar))
+            mine = found[f"{name}, adaptive"]["photos_per_second"] / alone.photos_per_second
+            peers = torch(bench, found, name)
+            for way, theirs in peers.items():
+                rows.append(Row(f"the same to PyTorch's {way}, each relative to its own process, {name}",
+                                mine / theirs, 1.0, least=True))  # fmt: skip
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", old], cwd=PROJECT, check=True, capture_output=True)
+    return rows, found
+
+
+def ratio(row: str, rate: Rate, base: Rate, bar: float | None) -> Row:
+    return Row(row, rate.photos_per_second / base.photos_per_second, bar, least=True)
+
+
+def bytes_a_round(bench: Bench, run: Path) -> list[Row]:
+    """What crosses the server's link a round and worker, counted there over some rounds, in float32 parameters."""
+
+    def counted() -> tuple[int, int]:
+        folder = "/sys/class/net/eth0/statistics"
+        shown = bench.grid.run("root", "cat", f"{folder}/tx_bytes", f"{folder}/rx_bytes", on=SERVER.host)
+        sent, received = map(int, shown.stdout.split())
+        return sent, received
+
+    def told() -> int:
+        return len(training(run))
+
+    def next_line() -> tuple[int, int]:
+        before = told()
+        wait_for(lambda: told() > before, 120, "a line of training")
+        return counted()
+
+    sent, received = next_line()
+    first = told()
+    wait_for(lambda: sum(rounds_of(training(run)[first:])) >= ROUNDS, 300, "rounds")
+    after = next_line()
+    rounds = sum(rounds_of(training(run)[first:]))
+    whole = 4 * PARAMETERS * rounds
+    return [
+        Row("bytes pulled a round, counted on the wire, to the parameters in float32", (after[0] - sent) / whole, 1.1),
+        Row("bytes pushed, the same", (after[1] - received) / whole, 0.6),
+    ]
+
+
+def rounds_of(lines: list[dict]) -> list[float]:
+    """How many rounds each line of training tells of."""
+    return [line["rounds"] for line in lines]
+
+
+def torch(bench: Bench, found: dict, link: str) -> dict[str, float]:
+    """PyTorch's ways with two processes on the hosts of the workers, each relative to its own process alone."""
+    patches = bench.data / "rooms/patches"
+
+    def train(places: Sequence[Place], way: str, *more: object) -> float:
+        options = ["--patches", patches, "--widths", "24,48,64,96,840", "--batch", 2]
+        options += ["--warmup", WARM, "--seconds", SECONDS]
+        processes = []
+        for rank, place in enumerate(places):
+            ranks = ["--rank", rank, "--world", 2, "--master", "node1:29500"] if len(places) > 1 else []
+            script = [PEERS / "bin/python", PROJECT / "tests/bench/peers/train.py", "--way", way]
+            log = bench.folder / f"peer-{rank}.log"
+            processes.append(bench.start(place, *script, *options, *ranks, *more, log=log, stdout=subprocess.PIPE))
+        with ended(processes):
+            told, _ = processes[0].communicate(timeout=900)
+        return json.loads(told.splitlines()[-1])["photos_per_second"]
+
+    if "torch alone" not in found:
+        found["torch alone"] = train([CORE], "single")
+    ways = {"DistributedDataParallel": ("ddp",), f"local SGD, H = {LOCAL_STEPS}": ("local-sgd", "--every", LOCAL_STEPS)}
+    relative = {}
+    for name, (way, *more) in ways.items():
+        found[f"torch, {name}, {link}"] = train([FAR, OTHER_FAR], way, *more)
+        relative[name] = found[f"torch, {name}, {link}"] / found["torch alone"]
+    return relative
+
+
+def scores(bench: Bench) -> tuple[list[Row], dict]:
+    """The held-out rel after the same number of photos, by 1, 2, 4 and 8 workers that take turns in one process."""
+    found = {}
+    for workers in WORKERS:
+        found[workers] = [scored(bench, workers, seed) for seed in SEEDS]
+    base = statistics.mean(found[1])
+    rows = [
+        Row(f"held-out rel of {workers} workers to that of one, {STEPS} steps of demo, means of seeds 0 to 2",
+            statistics.mean(found[workers]) / base, 1.03)
+        for workers in WORKERS[1:]
+    ]  # fmt: skip
+    return rows, {f"{workers} workers": rels for workers, rels in found.items()}
+
+
+def scored(bench: Bench, workers: int, seed: int) -> float:
+    """The held-out rel of a training in a process of its own, on both cores."""
+    command = [sys.executable, "-m", "bench.turns", workers, TURN_STEPS, seed, STEPS, *bench.shards()]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return float(done.stdout.split()[-1])
+
+
+def to_a_score(bench: Bench) -> tuple[list[Row], dict]:
+    """Seconds of training until the held-out photos reach a rel, on one core and by two workers of a core each."""
+    changes = [f"steps={STEPS}", "validation_steps=150"]
+
+    def seconds(run: Path, process: subprocess.Popen) -> float:
+        wait_for(lambda: process.poll() is not None or reached(run), 900, f"rel {REL}")
+        assert reached(run), (run / "logs/chief.log").read_text()[-3000:]
+        return reached(run) - training(run)[0]["time"]
+
+    def reached(run: Path) -> float | None:
+        path = run / "metrics.jsonl"
+        lines = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+        return next((line["time"] for line in lines if line.get("rel", 9) <= REL), None)
+
+    run = bench.new_run()
+    train = bench.train(CORE, run, changes, ())
+    with ended([train]):
+        alone = seconds(run, train)
+    with bench.cluster([CORE, OTHER], [BOTH], changes) as started:
+        two = seconds(*started)
+    row = Row(f"seconds to held-out rel {REL} on rooms, 2 workers to 1 process, a core each", two / alone, 0.62)
+    return [row], {"one process": alone, "two workers": two}
+
+
+PARTS = {"loopback": loopback, "links": links, "scores": scores, "time": to_a_score}
+
+
+def main(names: Sequence[str]) -> int:
+    rows, more = [], {}
+    kept = report.results("scale")
+    needs_hosts = bool({"links", "reduce"} & set(names or PARTS))
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-bench-", dir="/var/tmp")))
+        grid = stack.enter_context(held(folder / "grid")) if needs_hosts else None
+        bench = Bench(folder, grid)
+        bench.data.mkdir()
+        records(bench.data)
+        for name in names or PARTS:
+            begun = time.monotonic()
+            part, found = PARTS[name](bench)
+            rows += part
+            more[name] = found | {"seconds": round(time.monotonic() - begun)}
+            (kept / f"{name}.json").write_text(json.dumps(more[name], indent=1) + "\n")
+            print(f"({name} took {time.monotonic() - begun:.0f} s)", file=sys.stderr, flush=True)
+    return report.tell("scale", rows, more)
+
+
+def records(data: Path) -> None:
+    """Rooms of 240×320 with their records, 400 to train on; kept under build/bench for the next call."""
+    kept = report.results("scale") / "data"
+    if not (kept / "rooms/records").exists():
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(parents=True)
+        pipe = "fetch-dataset rooms | make-patches | to-tfrecord > /dev/null"
+        environment = os.environ | {"DATA_DIR": str(kept), "PATH": f"{PROJECT / 'bin'}:{os.environ['PATH']}"}
+        subprocess.run(["bash", "-euo", "pipefail", "-c", pipe], check=True, env=environment)
+    (data / "rooms").symlink_to(kept / "rooms")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -42,13 +42,13 @@ class Cluster:
             made = exchange.make(self.servers, self.model, recipe, frozen, lambda which=which: which, name)
             self.rounds.append(made)
 
-    def round(self, steps: int, worker: int = 0, when: int = exchange.AFTER) -> rounds.Report:
+    def round(self, steps: int, worker: int = 0, when: int = exchange.AROUND) -> rounds.Report:
         counts = tf.constant([steps] * len(self.rounds))
         told = self.rounds[worker](self.iterators[worker], counts, tf.constant(when), self.fixed)
-        return rounds.Report(**{name: value.numpy().item() for name, value in told.items()})
+        return rounds.report(told.numpy())
 
     def values(self) -> np.ndarray:
-        return np.concatenate([value.ravel() for value in self.servers.read().values()])
+        return np.concatenate([value.ravel() for value in self.servers.read()[0].values()])
 
 
 from depthfield.records.augmentation import Augmentation  # noqa: E402
@@ -66,7 +66,7 @@ def alone(data, steps: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("steps", "servers", "when"), [(1, 1, exchange.AFTER), (1, 3, exchange.BESIDE), (4, 2, exchange.BESIDE)]
+    ("steps", "servers", "when"), [(1, 1, exchange.AROUND), (1, 3, exchange.BESIDE), (4, 2, exchange.BESIDE)]
 )
 def test_one_worker_takes_the_steps_of_one_process(prepared, steps, servers, when):
     cluster = Cluster(prepared, servers=servers)

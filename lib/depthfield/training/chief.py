@@ -270,7 +270,7 @@ class Training:
         betas = zip(self.recipe.similarities, self.model.beta.numpy(), strict=True)
         numbers |= {f"beta_{name}": float(value) for name, value in betas}
         spent = pace.shares(reports)
-        numbers |= spent | {"round_steps": taken / len(reports)}
+        numbers |= spent | {"rounds": len(reports), "round_steps": taken / len(reports)}
         numbers["exchange_seconds"] = sum(report.moving for report in reports) / len(reports)
         self.record(step, "training", numbers)
         where = ", ".join(f"{share:.0%} {what}" for what, share in spent.items())

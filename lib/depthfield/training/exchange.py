@@ -4,9 +4,9 @@ Parameters lie on the servers as flat vectors, cut into equal shares: each serve
 whatever the layers are. A worker keeps its own copy and the optimizer's slots in its memory; they begin anew where it
 does.
 
-An exchange pushes the worker's progress, a bfloat16 each, and takes the servers' parameters in return; rounding errors
-stay for the next. AFTER computing, the worker goes on from what it got. BESIDE computing, it pushes the progress of the
-round before, and goes on from what it got plus the progress that the servers do not have yet (Shen et al. 2019,
+An exchange is AROUND computing: the worker pulls the servers' parameters, and pushes its progress when it has computed,
+a bfloat16 each; rounding errors stay for the next push. Or it is BESIDE computing: the worker pushes the progress of
+the round before, pulls, and goes on from that plus the progress that the servers do not have yet (Shen et al. 2019,
 CoCoD-SGD): that hides a slow network, but workers are a round further from each other.
 
 Each push is of one worker's round of a number, and counts once. One that began more than STALE rounds a worker ago, as
@@ -23,6 +23,7 @@ import tensorflow as tf
 from depthfield.network.model import DepthField
 from depthfield.training import steps
 from depthfield.training.recipe import Recipe
+from depthfield.training.rounds import Report
 
 STALE = 8
 
@@ -88,15 +89,15 @@ class Servers:
         """Steps that have been pushed, by all workers together."""
         return int(self.servers[0].steps.numpy())
 
-    def read(self) -> dict[str, np.ndarray]:
-        """The parameters by path. A cut through the training where no round that pushes is under way."""
-        found = {}
+    def read(self) -> tuple[dict[str, np.ndarray], bool]:
+        """The parameters by path, and whether nothing was pushed meanwhile."""
+        found, before = {}, [int(server.steps.numpy()) for server in self.servers]
         for number, part in enumerate(self.parts):
             flat = np.concatenate([server.values[number].numpy() for server in self.servers])
             ends = np.cumsum(part.sizes)[:-1]
             pieces = zip(part.paths, part.shapes, np.split(flat, ends), strict=True)
             found |= {path: piece.reshape(shape) for path, shape, piece in pieces}
-        return found
+        return found, before == [int(server.steps.numpy()) for server in self.servers]
 
     def pull(self, number: int) -> tf.Tensor:
         """The vector of a number, float32 [N], in a graph."""
@@ -126,12 +127,13 @@ class Servers:
                 new = push > tf.gather(pushes, worker)
                 counts = new & (tf.reduce_sum(pushes) - since <= STALE * self.workers)
                 with tf.control_dependencies([counts]):
+                    added = server.steps.assign_add(tf.where(counts, count, 0), read_value=False)
+                    done.append(server.pushes.scatter_max(tf.IndexedSlices(push, worker)).op)
+                with tf.control_dependencies([added]):  # who sees a change sees the steps of it: see `read`
                     for number, pieces in cut.items():
                         # A copy in float32 is made here, not on the worker: what travels is the narrower type.
                         change = tf.where(counts, tf.cast(pieces[index], tf.float32), 0.0)
                         done.append(server.values[number].assign_add(change, read_value=False))
-                    done.append(server.steps.assign_add(tf.where(counts, count, 0), read_value=False))
-                    done.append(server.pushes.scatter_max(tf.IndexedSlices(push, worker)).op)
         return done
 
 
@@ -188,7 +190,7 @@ class Memory:
             number.assign(tf.reduce_sum(pushes))
 
 
-NEVER, BESIDE, AFTER = range(3)  # when a round exchanges
+NEVER, BESIDE, AROUND = range(3)  # when a round exchanges
 
 
 def make(
@@ -198,10 +200,10 @@ def make(
     frozen: Collection[str],
     worker: Callable[[], tf.Tensor],
     memory: str = "worker",
-) -> Callable[..., dict[str, tf.Tensor]]:
+) -> Callable[..., tf.Tensor]:
     """A graph function, the round of a worker: takes an iterator of batches, how many steps each worker takes, int32
-    [workers], when it exchanges, int32 [], and the values of the model's variables that are not trained. Returns what
-    Report tells.
+    [workers], when it exchanges, int32 [], and the values of the model's variables that are not trained. Returns a
+    Report, float64 [8].
 
     `worker` gives the index of the worker, int64 []. Vectors whose parameters are all `frozen` do not move. `memory`
     tells the workers of one process apart.
@@ -220,7 +222,7 @@ def make(
     @tf.function
     def train_round(
         iterator: tf.data.Iterator, counts: tf.Tensor, when: tf.Tensor, fixed: list[tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
+    ) -> tf.Tensor:
         begun = tf.timestamp()
         index, own = worker(), Memory(servers.parts, slot_names, memory)
         tf.cond(own.ended.exists(), lambda: None, lambda: own.begin(servers, index))
@@ -230,47 +232,64 @@ def make(
         step, since, since_unpushed = (v.read() for v in (own.steps, own.since, own.since_unpushed))
         count = tf.gather(counts, index)
 
-        def exchange(unpushed: list[tf.Tensor], steps_unpushed: tf.Tensor) -> tuple:
-            """Push and pull; what is left to push, what came, what is known now, and the seconds it took."""
-            with tf.control_dependencies(unpushed):
-                asked = tf.timestamp()
-            sent = [tf.cast(flat / servers.workers, wire) for flat in unpushed]
-            left = [u - tf.cast(s, tf.float32) * servers.workers for u, s in zip(unpushed, sent, strict=True)]
-            differences = dict(zip(moving, sent, strict=True))
-            with tf.control_dependencies([asked]):
-                pushed = servers.push(differences, index, push + 1, since_unpushed, steps_unpushed)
-            with tf.control_dependencies(pushed):
-                pulled = [servers.pull(n) for n in moving]
-                known, pushes = servers.known()
-            with tf.control_dependencies(pulled):
-                return left, pulled, known, tf.reduce_sum(pushes), tf.timestamp() - asked
+        def pull() -> tuple:
+            """What the servers have, the steps and the pushes that are in it."""
+            known, pushes = servers.known()
+            return [servers.pull(n) for n in moving], known, tf.reduce_sum(pushes)
 
-        nothing = tf.zeros([], tf.float64)
+        def pushed(progress: list[tf.Tensor], steps: tf.Tensor, since: tf.Tensor) -> tuple:
+            """Operations that push progress, and what rounding leaves of it."""
+            sent = [tf.cast(flat / servers.workers, wire) for flat in progress]
+            left = [flat - tf.cast(s, tf.float32) * servers.workers for flat, s in zip(progress, sent, strict=True)]
+            return servers.push(dict(zip(moving, sent, strict=True)), index, push + 1, since, steps), left
+
+        def push_and_pull() -> tuple:
+            operations, left = pushed(unpushed, steps_unpushed, since_unpushed)
+            with tf.control_dependencies(operations):
+                return left, *pull()
+
         unpushed = [unpushed[n] for n in moving]
         origin = [before[n] - flat for n, flat in zip(moving, unpushed, strict=True)]  # what came last
-        left, pulled, known, pushes, beside = tf.cond(
-            when == BESIDE,
-            lambda: exchange(unpushed, steps_unpushed),
-            lambda: (unpushed, origin, step, since, nothing),
+        left, pulled, known, pushes = tf.switch_case(
+            when,
+            {
+                NEVER: lambda: (unpushed, origin, step, since),
+                BESIDE: push_and_pull,
+                AROUND: lambda: (unpushed, *pull()),
+            },
         )
+        with tf.control_dependencies(pulled):
+            moved = tf.timestamp() - begun
+        # Computing begins with what came, or beside what is under way.
+        start = list(before)
+        for n, came, rest in zip(moving, pulled, left, strict=True):
+            start[n] = tf.cond(when == AROUND, lambda came=came, rest=rest: came + rest, lambda n=n: before[n])
+        first = tf.where(when == AROUND, known, step) + steps_unpushed
         by_path = {path: {name: slots[name][path] for name in slot_names} for path in paths}
-        taken = take(iterator, count, dense(before), by_path, fixed, step + steps_unpushed, age, servers.workers)
+        taken = take(iterator, count, dense(start), by_path, fixed, first, age, servers.workers)
         after = [part.flat(taken.parameters) for part in servers.parts]
         with tf.control_dependencies(after):
             computed = tf.timestamp()
         count = tf.cast(count, tf.int64)
-        progress = [rest + (after[n] - before[n]) for n, rest in zip(moving, left, strict=True)]
-        left, pulled, known, pushes, behind = tf.cond(
-            when == AFTER,
-            lambda: exchange(progress, steps_unpushed + count),
-            lambda: (progress, pulled, known, pushes, nothing),
-        )
+        progress = [rest + (after[n] - start[n]) for n, rest in zip(moving, left, strict=True)]
+
+        def push_what_was_computed() -> list[tf.Tensor]:
+            began = tf.where(steps_unpushed > 0, since_unpushed, pushes)
+            operations, left = pushed(progress, steps_unpushed + count, began)
+            with tf.control_dependencies(operations):
+                return [tf.identity(flat) for flat in left]
+
+        rest = tf.cond(when == AROUND, push_what_was_computed, lambda: progress)
+        with tf.control_dependencies(rest):
+            ready = tf.timestamp()
+        computing = computed - begun - tf.where(when == AROUND, moved, 0.0)
+        moving_seconds = tf.stack([0.0, moved, moved + ready - computed])[when]
 
         # Nothing is changed before all of it is known: a round that fails half-way is taken again from its beginning.
-        with tf.control_dependencies([computed, beside, behind, known, pushes, *pulled]):
-            for n, rest, came in zip(moving, left, pulled, strict=True):
-                own.unpushed[n].assign(rest)
-                own.parameters[n].assign(came + rest)
+        with tf.control_dependencies([ready, moved, known, pushes]):
+            for n, flat, came in zip(moving, rest, pulled, strict=True):
+                own.unpushed[n].assign(flat)
+                own.parameters[n].assign(tf.cond(when == BESIDE, lambda c=came, f=flat: c + f, lambda n=n: after[n]))
             for name, flats in own.slots.items():
                 found = {path: taken.slots[path][name] for path in paths}
                 for n in moving:
@@ -283,15 +302,10 @@ def make(
             own.since_unpushed.assign(tf.stack([since_unpushed, since, pushes])[when])
             now = tf.timestamp()
             own.ended.assign(now)
-        return {
-            "loss": taken.loss,
-            "steps": count,
-            "worker": index,
-            "seconds": now - begun,
-            "computing": computed - begun - taken.waited,
-            "waiting": taken.waited,
-            "moving": beside + behind,
-            "idle": tf.where(ended > 0, begun - ended, tf.zeros([], tf.float64)),
-        }
+        idle = tf.where(ended > 0, begun - ended, 0.0)
+        told = Report(
+            taken.loss, count, index, now - begun, computing - taken.waited, taken.waited, moving_seconds, idle
+        )
+        return tf.stack([tf.cast(value, tf.float64) for value in told])  # one tensor to fetch
 
     return train_round

@@ -1,4 +1,4 @@
-"""How many steps a round has on a cluster, and whether it exchanges after them or beside them.
+"""How many steps a round has on a cluster, and whether it exchanges around them or beside them.
 
 As few as keep the workers computing: the further they go by themselves, the more they disagree. What a worker does
 besides computing is a TOLERATED share of its time, as long as that takes no more than LONGEST steps. These may grow by
@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from depthfield.training.exchange import AFTER, BESIDE
+from depthfield.training.exchange import AROUND, BESIDE
 from depthfield.training.rounds import Report
 
 TOLERATED, HIDDEN = 0.06, 0.15
@@ -60,13 +60,14 @@ class Pace:
         """The next round at a share `rate` of the highest learning rate."""
         known = [worker for worker in range(self.workers) if self.step[worker]]
         if not known:
-            return Plan([self.fixed or FIRST] * self.workers, AFTER)
-        moving, lost = (max(times[worker] for worker in known) for times in (self.moving, self.lost))
+            return Plan([self.fixed or FIRST] * self.workers, AROUND)
+        moving = max(self.moving[worker] for worker in known)
+        lost = min(self.lost[worker] for worker in known)  # others also wait for the slowest, longer with more steps
         longest = LONGEST * min(1 / max(rate, 1e-3) ** 2, GROWTH) * min(self.step[worker] for worker in known)
         beside = moving > HIDDEN * longest
         seconds = max(longest, 1.1 * moving) if beside else min((moving + lost) / TOLERATED, longest)
         counts = [max(1, math.ceil(seconds / step)) if step else FIRST for step in self.step]
-        return Plan([self.fixed] * self.workers if self.fixed else counts, BESIDE if beside else AFTER)
+        return Plan([self.fixed] * self.workers if self.fixed else counts, BESIDE if beside else AROUND)
 
 
 def mean(old: float, new: float) -> float:
