@@ -179,6 +179,12 @@ bench-grid: install grid-packages ## how fast it is on that grid, beside its bar
 bench-field: install ## what field and recipes reach, beside their bars (hours); PARTS="parts rooms", REAL=folder
 	@TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests:lib .venv/bin/python -m bench.field $(PARTS)
 
+# PyTorch for its ways of training, tests/bench/peers; nothing else of the project needs it.
+build/peers/installed: tests/bench/peers/requirements.txt
+	$(PYTHON) -m venv build/peers
+	build/peers/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 # Words of notes to somebody, which belong in no commit; the brackets keep this line from finding itself.
 notes := [t]odo|[f]ixme|[x]xx|[h]ack|[n]ote (from|to|for)|[w]hen read
 
