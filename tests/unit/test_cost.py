@@ -23,7 +23,7 @@ SIZES = [(1, 1), (1, 2), (1, 8), (2, 8), (4, 8), (2, 32), (8, 32), (3, 100)]  # 
 
 def simulated(training: Training, servers: int, workers: int, network: Network, steps: int, beside: bool) -> float:
     """Seconds of a round where workers share the servers' links in each direction as they come, each way alike."""
-    rng, (pull, push) = random.Random(0), training.moved
+    rng, pull, push = random.Random(0), 4 * training.parameters, 2 * training.parameters
     now, ends = 0.0, [[] for _ in range(workers)]
     left = [[rng.random() * steps * training.step, 0.0, 0.0] for _ in range(workers)]  # to compute, to push, to pull
     busy = [beside] * workers  # whether the exchange of this round is begun
@@ -50,9 +50,10 @@ def simulated(training: Training, servers: int, workers: int, network: Network, 
 
 
 @pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("round_steps", [0, 4])
 @pytest.mark.parametrize(("servers", "workers"), SIZES)
-def test_rounds_last_as_long_as_in_a_simulation(servers, workers, rate):
-    found = predict(BIG, apart(servers, workers), Network(rate), NO_COSTS)
+def test_rounds_last_as_long_as_in_a_simulation(servers, workers, round_steps, rate):
+    found = predict(BIG._replace(round_steps=round_steps), apart(servers, workers), Network(rate, costs=NO_COSTS))
     seconds = simulated(BIG, servers, workers, Network(rate), found.steps, found.beside)
     assert found.seconds == pytest.approx(seconds, rel=0.2)
 
@@ -66,7 +67,7 @@ def test_a_faster_link_makes_no_exchange_and_no_round_longer(servers, workers):
     # An exchange of a fast link is after computing, and no longer hidden beside it: that may cost its share of a round.
     assert all(later <= sooner * (1 + HIDDEN) for sooner, later in pairwise(one.seconds for one in found))
     alike = [one for one in found if not one.beside]
-    assert all(more >= less * 0.9999 for less, more in pairwise(one.photos_per_second for one in alike))
+    assert all(more >= less * 0.99 for less, more in pairwise(one.photos_per_second for one in alike))
 
 
 @pytest.mark.parametrize(("servers", "workers"), SIZES)
@@ -122,12 +123,20 @@ def test_no_worker_is_recommended_that_only_waits_for_the_chief():
     slow_chief = Network(GBIT * 10, costs=Costs(chief=0.2))
     found = recommend(Room(500, 499, apart), BIG, slow_chief)
     assert found.workers < 20 and found.speed_up > 0.6 * found.workers
+    for workers in (50, 500):
+        assert predict(BIG, apart(100, workers), slow_chief).seconds == pytest.approx(workers * 0.2)
+
+
+def test_where_all_hosts_serve_workers_are_as_many_as_have_slots():
+    found = recommend(cost.room([Machine("a", 8), Machine("b", 8)]), BIG, Network(GBIT))
+    assert (found.servers, found.workers) == (2, 13) and found.busy > BUSY
+    assert found.steps > LONGEST
 
 
 def test_hosts_are_used_as_split_resources_does_and_have_the_memory():
     machines = [Machine("a", 4, (), 10**9), Machine("b", 4, (), 10**9), Machine("c", 4, (), 10**9)]
     place = cost.room(machines).place
-    assert place(2, 3) == [Host(1, 1, 10**9), Host(1, 1, 10**9), Host(1, 0, 10**9)]
+    assert place(2, 3) == [Host(1, 0, 10**9), Host(1, 1, 10**9), Host(1, 1, 10**9)]  # the chief is on the first
     tiny = [machine._replace(memory=60_000_000) for machine in machines]
     network = Network(math.inf)
     assert recommend(cost.room(machines), BIG, network).servers == 1

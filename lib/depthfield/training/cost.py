@@ -128,13 +128,14 @@ def predict(training: Training, placed: Sequence[Host], network: Network) -> Pre
     def lasts(steps: int, beside: bool) -> tuple[float, float]:
         """Seconds of a round, and of an exchange as it is in rounds of that length."""
         computing = steps * training.step + (handling if beside else 0)
-        low, high = 0.0, computing + alone + sum(queue.both for queue in queues.values()) + around
+        shortest = workers * costs.chief
+        low, high = 0.0, computing + alone + sum(queue.both for queue in queues.values()) + around + shortest
         for _ in range(50):
             middle = (low + high) / 2
             exchange = max(queue.exchange(alone, middle) for queue in queues.values())
             whole = (max(computing, exchange) if beside else computing + exchange) + around
-            low, high = (middle, high) if whole > middle else (low, middle)
-        return max(high, workers * costs.chief), exchange
+            low, high = (middle, high) if max(whole, shortest) > middle else (low, middle)
+        return high, exchange
 
     pace = Pace(1, training.round_steps)
     for _ in range(REST):
@@ -170,17 +171,18 @@ def room(machines: Sequence[hosts.Host]) -> Room:
     return Room(sum(host.slots for host in machines), len(machines), place)
 
 
-def enough_servers(room: Room, workers: int, training: Training, network: Network) -> Prediction:
-    """With as few servers as have the memory and are busy no more than BUSY; with all there may be if these are not."""
+def suffice(placed: Sequence[Host], training: Training, network: Network) -> bool:
+    """Whether servers are busy no more than BUSY, and have the memory."""
+    share = COPIES * PULLED * training.parameters / sum(host.servers for host in placed)
+    fits = all(share * host.servers <= host.memory for host in placed if host.memory)
+    return fits and predict(training, placed, network).busy <= BUSY
 
-    def enough(servers: int) -> bool:
-        placed, share = room.place(servers, workers), COPIES * PULLED * training.parameters / servers
-        fits = all(share * host.servers <= host.memory for host in placed if host.memory)
-        return fits and predict(training, placed, network).busy <= BUSY
 
+def enough_servers(room: Room, workers: int, training: Training, network: Network) -> list[Host]:
+    """Hosts with as few servers as suffice, or with all there may be where these do not."""
     most = max(1, min(room.links, room.slots - 1 - workers))
-    servers = 1 + bisect_left(range(1, most), True, key=enough)
-    return predict(training, room.place(servers, workers), network)
+    fewer = bisect_left(range(1, most), True, key=lambda n: suffice(room.place(n, workers), training, network))
+    return room.place(1 + fewer, workers)
 
 
 def recommend(room: Room, training: Training, network: Network) -> Prediction:
@@ -188,13 +190,14 @@ def recommend(room: Room, training: Training, network: Network) -> Prediction:
 
     @cache
     def best(workers: int) -> Prediction:
-        return enough_servers(room, workers, training, network)
+        return predict(training, enough_servers(room, workers, training, network), network)
 
     def too_many(workers: int) -> bool:
         """Whether the last of them are; a sixteenth at a time, for rounds change by whole steps."""
-        some = max(1, workers // 16)
-        gain = best(workers).speed_up - (best(workers - some).speed_up if workers > some else 0)
-        return best(workers).busy > BUSY or gain < WORTH * some
+        some, now = max(1, workers // 16), best(workers)
+        gain = now.speed_up - (best(workers - some).speed_up if workers > some else 0)
+        more = now.servers < room.links  # had they slots
+        return gain < WORTH * some or (more and not suffice(room.place(now.servers, workers), training, network))
 
     return best(max(1, bisect_left(range(1, room.slots - 1), True, key=too_many)))
 
@@ -229,7 +232,8 @@ def plot(training: Training, delay: float) -> str:
     drawn.append(line([at(1, ideal), at(1000, 1000 * ideal)], "#888888"))
     for number, (name, (rate, colour)) in enumerate(LINKS.items()):
         network = Network(rate, delay)
-        found = [enough_servers(Room(2 * n + 1, n, apart), n, training, network) for n in counts]
+        placed = [enough_servers(Room(2 * n + 1, n, apart), n, training, network) for n in counts]
+        found = [predict(training, nodes, network) for nodes in placed]
         drawn.append(line([at(one.workers, one.photos_per_second) for one in found], colour, 2))
         drawn.append(text(430, 398 + 18 * number, f"{name}, {found[-1].servers} ps for 1000", "end", colour))
     head = '<svg xmlns="http://www.w3.org/2000/svg" width="480" height="500" font-family="sans-serif" font-size="13">'
