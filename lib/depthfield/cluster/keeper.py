@@ -1,6 +1,7 @@
 """The keeper of one node on its host: it starts the node, and starts a worker that crashed again on the port it had.
 
-A crashed parameter server has lost its parameters: the next attempt begins from the checkpoint.
+A crashed parameter server has lost its parameters, and without a worker of an all-reduce nobody goes on: the next
+attempt begins from the checkpoint.
 """
 
 import os
@@ -35,6 +36,7 @@ class Kept(NamedTuple):
     threads: int
     gpus: str | None  # numbers among the GPUs of this host, I/N for the Ith share of N, - for none, None for all
     job: str | None  # of the chief
+    reduces: bool = False  # a worker trains by all-reduce, with the chief
 
 
 def keep(node: Kept, environment: Mapping[str, str] = os.environ) -> None:
@@ -57,7 +59,7 @@ def keep(node: Kept, environment: Mapping[str, str] = os.environ) -> None:
                 who = f"{node.role} {node.index} on {node.host}, process {os.getpid()}"
                 takeover.after_loss(node.run, folder, node.job, node.watcher.rpartition(":")[0], who)
             return
-        if node.role == "ps" or restart == RESTARTS:
+        if node.role == "ps" or node.reduces or restart == RESTARTS:
             break
         say(f"{node.role}-{node.index} ended with status {child.status}, restart {restart + 1} of {RESTARTS}")
         time.sleep(PAUSE_SECONDS)
@@ -72,6 +74,7 @@ def of_job(environment: Mapping[str, str]) -> str:
 def command(node: Kept) -> list[object]:
     """The command line of the node itself."""
     words = [node.home / "bin" / f"{node.role}-node", "--run", node.run, "--attempt", node.attempt]
+    words += ["--reduce"] if node.reduces else []
     words += ["--index", node.index, "--host", node.host, "--threads", node.threads]
     return [*words, "--parent", os.getpid(), "--watcher", node.watcher]
 
