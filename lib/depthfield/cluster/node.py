@@ -74,6 +74,11 @@ def without_proxies() -> None:
 Work = Callable[[Callable[[], dict]], None]  # takes a function that waits for the cluster.json
 
 
+def rearm() -> None:
+    """Have SIGTERM come to us again: a replica's server takes it for itself. In the main thread; for the chief too."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+
+
 def serve(start: Start, work: Work | None = None) -> NoReturn:
     """Be a node: serve, announce where, and end with status 0 as soon as it is told to or its starter is gone.
 
@@ -198,6 +203,7 @@ def _live(who: str, me: psutil.Process, starter_lives: Callable[[], bool], state
     measured, busy = me.create_time(), 0.0
     due = log = time.monotonic()
     while starter_lives():
+        rearm()
         if time.monotonic() >= due:
             due += MEASURE_SECONDS
             now, used = time.time(), sum(me.cpu_times()[:2])

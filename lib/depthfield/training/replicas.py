@@ -12,6 +12,7 @@ import json
 import math
 import os
 import random
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from depthfield.cluster.node import without_proxies
+from depthfield.cluster.node import rearm, without_proxies
 from depthfield.network import model as models
 from depthfield.network.model import DepthField
 from depthfield.records import batches
@@ -64,6 +65,8 @@ class Replicas(Here):
             self.strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
         except (tf.errors.OpError, ValueError, RuntimeError) as error:
             raise Failure(f"cannot join the cluster: {str(error).splitlines()[0]}") from None
+        if role == "chief":
+            rearm()
         self.workers = 1 + len(cluster["worker"])
         self.number = 0 if role == "chief" else 1 + index
         self.sum = tf.function(self._sum)
@@ -128,10 +131,12 @@ class Replicas(Here):
         validation = self.recipe.validation_steps
         while (left := min((end := until()) - self.taken, validation - self.taken % validation)) > 0:
             count = min(math.ceil(left / self.workers), most)
+            begun = time.monotonic()
             self._next_round(count)
+            told = time.monotonic() - begun
             report = self.take(iterator, count)
             self.taken = min(self.taken, end)
-            yield report
+            yield report._replace(seconds=report.seconds + told, moving=report.moving + told)
         self._next_round(0)
 
     def _next_round(self, count: int = 0) -> int:
