@@ -27,7 +27,7 @@ export DATASET=${DATASET:-rooms}                      # one of them, with its re
 export RECIPE=${RECIPE:-small}                        # how to train: a file of lib/recipes, or its path
 export RUN_DIR=${RUN_DIR:-./runs}                     # where runs are
 export RUNID=${RUNID:-$DATASET-$(basename "$RECIPE" .toml)} # this run; one that is there goes on
-export PS_NODES=${PS_NODES:-} WORKERS=${WORKERS:-}    # 1 and 2; in a parallel environment what its slots give
+export PS_NODES=${PS_NODES:-} WORKERS=${WORKERS:-}    # 1 and 2; in a parallel environment what its slots give. 0 ps: all-reduce
 export SLOTS_PER_NODE=${SLOTS_PER_NODE:-1}            # of a job; a node computes on so many cores
 export PE=${PE:-}                                     # the parallel environment to submit to; none: array jobs
 export REQUEST=${REQUEST:-}                           # qsub's arguments for the job: "-q long.q -l h_rt=8:0:0"
@@ -68,7 +68,6 @@ esac
 training=(--recipe "$RECIPE" --run "$RUN" --cluster - ${TIMEOUT:+--timeout "$TIMEOUT"} ${STEPS:+--steps "$STEPS"}
     ${BATCHSIZE:+--set "batch_size=$BATCHSIZE"} ${CKPT_FREQ:+--set "checkpoint_seconds=$CKPT_FREQ"}
     ${SUM_FREQ:+--set "summary_seconds=$SUM_FREQ"} "$@" "$DATA_DIR/$DATASET/records/"train-*.tfrecord)
-[[ ${PS_NODES:-1} == 0 ]] || export CUDA_VISIBLE_DEVICES= # beside ps the chief does not train
 exec "$bin/watch-nodes" "${attempt[@]}" --host "${HOST:-127.0.0.1}" --plan "$here/plan.tsv" \
     "$bin/train-depth" "${training[@]}" \
     < <("$bin/gather-spec" "${attempt[@]}" --timeout "${WAIT:-120}" --parent $$ "$here/plan.tsv" | tee "$here/cluster.json")

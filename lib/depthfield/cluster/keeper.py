@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from depthfield.cluster import announcements, attempts, grid, takeover
 from depthfield.cluster.node import WATCHER_LOST
+from depthfield.cluster.plan import Node
 from depthfield.cluster.processes import Child, Signals, end
 from depthfield.tool import say
 
@@ -118,3 +119,10 @@ def shown_gpus(planned: str | None, allotted: Sequence[str] | None) -> list[str]
         return list(given[which::shares]) or list(given[which % len(given) :][:1] if given else [])
     numbers = planned.split(",")  # the plan counts GPUs; their names are those that the site lets us see
     return [allotted[int(n)] if n.isdigit() and allotted and int(n) < len(allotted) else n for n in numbers]
+
+
+def gpus_of_chief(nodes: Sequence[Node], allotted: Sequence[str] | None) -> list[str] | None:
+    """The same for a chief that is one of the workers: it is the first of its host."""
+    if any(node.host == "*" for node in nodes):
+        return None if allotted is None else list(allotted)
+    return list(allotted or nodes[0].gpus)[:1]

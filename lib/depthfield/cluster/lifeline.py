@@ -30,7 +30,7 @@ def listen(host: str) -> socket.socket:
 
 
 def held(port: int) -> tuple[socket.socket, int]:
-    """A free port (0), or this one, kept from others until the socket is closed; a server with SO_REUSEPORT takes it."""
+    """A free port (0) or this one, kept until the socket is closed: only a server with SO_REUSEPORT can take it."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     holder.bind(("", port))

@@ -114,8 +114,9 @@ def size(ps: int, workers: int) -> int:
 
 
 def reduces(nodes: Iterable[Node]) -> bool:
-    """Whether the nodes of a plan train by all-reduce: there is no parameter server."""
-    return all(node.role != "ps" for node in nodes)
+    """Whether the nodes of a plan train by all-reduce: a chief and workers without parameter servers."""
+    roles = {node.role for node in nodes}
+    return "chief" in roles and "ps" not in roles
 
 
 def anywhere(chief: str, ps: int, workers: int) -> list[Node]:

@@ -95,7 +95,7 @@ def submit(settings: Settings, script: Path, arguments: Sequence[str]) -> str:
         slots = nodes(settings) * settings.slots_per_node
         what = f"{ps} ps and {workers} workers in {slots} slots of {settings.pe}, waiting for slots"
     else:
-        what = f"which submits {ps} ps and {workers} workers when it starts, waiting for a slot"
+        what = f"which submits {ps} ps and {nodes(settings) - 1 - ps} workers when it starts, waiting for a slot"
     say(f"run {settings.run}: job {job}, {what}")
     if not settings.pe and (offered := usable_environments()):
         say(f"in a parallel environment all nodes start at once: PE={' or PE='.join(offered)}")

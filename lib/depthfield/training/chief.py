@@ -19,7 +19,7 @@ from depthfield.tool import Failure, say
 from depthfield.training import checkpoints, pace, provenance, rounds, survey, transfer
 from depthfield.training import recipe as recipes
 from depthfield.training.optimizer import AFTER, learning_rate
-from depthfield.training.replicas import Replicas
+from depthfield.training.replicas import Replicas, cause
 from depthfield.training.rounds import Report
 from depthfield.training.validation import Validation
 from depthfield.training.workers import Cluster, Cut, Here
@@ -48,9 +48,8 @@ def train(
             files.sweep(run, run / "checkpoints")
             return Training(recipe, run, shards, cluster, init, held).go(stop)
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
-        reason = error.message.splitlines()[0]
         raise Failure(
-            f"{run}: a node of the cluster is lost ({reason}); the same command goes on from the last checkpoint"
+            f"{run}: a node of the cluster is lost ({cause(error)}); the same command goes on from the last checkpoint"
         ) from None
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
         reason = error.message.splitlines()[0]

@@ -8,6 +8,7 @@ variable, before each round how many steps it has, with what validation may have
 Collectives are matched by their order: chief and followers must call `_sum` in the same order with the same shapes.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -36,6 +37,9 @@ from depthfield.training.survey import Survey
 from depthfield.training.workers import ALONE_STEPS, Here
 
 HEARTBEAT_SECONDS = 10**6  # watch-nodes notices who is lost; TensorFlow would take one that is suspended for such a one
+
+ABORTED = "Collective ops is aborted by: "  # what an error of TensorFlow says why in
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
 
 
 class Replicas(Here):
@@ -149,7 +153,19 @@ class Replicas(Here):
 
 
 def follow(cluster: dict[str, list[str]], index: int) -> None:
-    """Be the worker `index` of the cluster, in step with the chief, until it ends the training."""
+    """Be the worker `index` of the cluster, in step with the chief, until it ends the training or another one is gone.
+
+    What follows is not for a replica to decide: its watcher knows who is gone, and ends this process.
+    """
+    try:
+        _follow(cluster, index)
+    except LOST as error:
+        say(f"worker {index}: another replica is gone ({cause(error)})")
+    except tf.errors.OpError as error:
+        raise Failure(f"a step failed: {cause(error)}") from None
+
+
+def _follow(cluster: dict[str, list[str]], index: int) -> None:
     replica = Replicas(cluster, "worker", index)
     what = json.loads(replica.told_text())
     recipe = recipes.make(what["recipe"], "the chief's recipe")
@@ -167,4 +183,16 @@ def follow(cluster: dict[str, list[str]], index: int) -> None:
     say(f"replica {replica.number} of {replica.workers}: {len(photos)} photos, from step {replica.taken}")
     while count := replica._next_round():
         replica.take(iterator, count)
-    say(f"replica {replica.number}: the chief has ended the training at step {replica.taken}")
+    say(f"replica {replica.number} has ended at step {replica.taken}, with parameters {digest(model)}")
+
+
+def digest(model: DepthField) -> str:
+    """The SHA-256 of the parameters, in the order of their paths: replicas have the same ones, bit for bit."""
+    parameters = sorted(model.trainable_variables, key=lambda variable: variable.path)
+    return hashlib.sha256(b"".join(variable.numpy().tobytes() for variable in parameters)).hexdigest()
+
+
+def cause(error: tf.errors.OpError) -> str:
+    """Why nothing more can be computed with others, out of the pages that TensorFlow tells."""
+    lines = error.message.splitlines() or [""]
+    return next((line.removeprefix(ABORTED) for line in lines if line.startswith(ABORTED)), lines[0])
