@@ -90,7 +90,7 @@ def test_a_killed_worker_ends_the_attempt_and_sigterm_the_run_with_everything_sa
     assert shell.wait(timeout=60) == 99, (tmp_path / "log").read_text()
     assert processes_of(run) == []
     log = (tmp_path / "log").read_text()
-    assert "worker 0 on 127.0.0.1 has ended: ending this attempt" in log
+    assert "worker 0 on 127.0.0.1 has ended" in log
     assert f"stopped at step {int(max(run.glob('checkpoints/0*.npz')).stem)} (SIGTERM)" in log
 
 
