@@ -67,7 +67,9 @@ def test_replicas_end_with_the_same_parameters_and_one_process_goes_on(cluster, 
     saved = np.load(run / "checkpoints/000000051.npz")
     paths = sorted(name.removeprefix("mean/") for name in saved.files if name.startswith("mean/"))
     digest = hashlib.sha256(b"".join(saved[path].tobytes() for path in paths)).hexdigest()
-    assert f"replica 1 has ended at step 52, with parameters {digest}" in (run / "logs/worker-0.log").read_text()
+    log = (run / "logs/worker-0.log").read_text()
+    assert f"replica 1 has ended at step 52, with parameters {digest}" in log
+    assert log.endswith("worker-node: worker 0 ended: the watcher of this attempt is gone\n")  # by itself, not killed
 
     words = ["--recipe", QUICK, "--run", run, "--steps", 60, *options(TINY)]
     alone = command("train-depth", *words, *shards(prepared, "train"), cwd=tmp_path)
@@ -96,6 +98,7 @@ def test_a_killed_worker_ends_the_attempt_and_sigterm_the_run_with_everything_sa
 
 def test_one_worker_without_parameter_servers_is_no_cluster(cluster, tmp_path):
     assert cluster(WORKERS="1").wait(timeout=60) == 2
-    assert "one worker without parameter servers is no cluster" in (tmp_path / "log").read_text()
+    told = "run-cluster: one worker without parameter servers is no cluster, but one process: make train, or train-depth\n"
+    assert (tmp_path / "log").read_text() == told
     planned = command("split-resources", "--local", "--ps", 0, "--workers", 1, cwd=tmp_path)
     assert planned.returncode == 2 and "train-depth" in planned.stderr
