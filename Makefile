@@ -17,7 +17,7 @@ INIT       ?=#                   train: weights to begin with, a run, a file or 
 STEPS      ?=#                   training steps in all (the recipe's own otherwise)
 BATCHSIZE  ?=#                   photos a step of one worker
 WORKERS    ?= 2#                 workers of distributed
-PS_NODES   ?= 1#                 parameter servers of distributed
+PS_NODES   ?= 1#                 parameter servers of distributed; 0: workers train in step, by all-reduce
 GRID       ?=#                   no: distributed and test leave Grid Engine alone
 PE         ?=#                   distributed: the parallel environment to submit to; none: array jobs
 REQUEST    ?=#                   distributed: qsub's arguments for the job, as -l h_vmem=4G (a slot)

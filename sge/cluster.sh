@@ -5,6 +5,7 @@
 #   PE=orte WORKERS=4 PS_NODES=8 sge/cluster.sh    the same: outside a job it submits itself
 #   WORKERS=4 PS_NODES=8 sge/cluster.sh            no PE: a job of one slot, which submits its nodes as array jobs
 #   GRID=no WORKERS=2 sge/cluster.sh               nodes are processes of this machine; so where there is no grid
+#   WORKERS=4 PS_NODES=0 sge/cluster.sh            all-reduce: the chief and 3 worker nodes, no ps, train in step
 #   sge/cluster.sh WORKERS=4 WAIT=600 --set learning_rate=0.01
 #   ATTEMPT=1 RUN=$PWD/runs/trial sge/cluster.sh   one attempt by hand, to debug it
 #
@@ -26,7 +27,7 @@ export DATASET=${DATASET:-rooms}                      # one of them, with its re
 export RECIPE=${RECIPE:-small}                        # how to train: a file of lib/recipes, or its path
 export RUN_DIR=${RUN_DIR:-./runs}                     # where runs are
 export RUNID=${RUNID:-$DATASET-$(basename "$RECIPE" .toml)} # this run; one that is there goes on
-export PS_NODES=${PS_NODES:-} WORKERS=${WORKERS:-}    # 1 and 2; in a parallel environment what its slots give
+export PS_NODES=${PS_NODES:-} WORKERS=${WORKERS:-}    # 1 and 2; in a parallel environment what its slots give. 0 ps: all-reduce
 export SLOTS_PER_NODE=${SLOTS_PER_NODE:-1}            # of a job; a node computes on so many cores
 export PE=${PE:-}                                     # the parallel environment to submit to; none: array jobs
 export REQUEST=${REQUEST:-}                           # qsub's arguments for the job: "-q long.q -l h_rt=8:0:0"
@@ -67,6 +68,6 @@ esac
 training=(--recipe "$RECIPE" --run "$RUN" --cluster - ${TIMEOUT:+--timeout "$TIMEOUT"} ${STEPS:+--steps "$STEPS"}
     ${BATCHSIZE:+--set "batch_size=$BATCHSIZE"} ${CKPT_FREQ:+--set "checkpoint_seconds=$CKPT_FREQ"}
     ${SUM_FREQ:+--set "summary_seconds=$SUM_FREQ"} "$@" "$DATA_DIR/$DATASET/records/"train-*.tfrecord)
-exec env CUDA_VISIBLE_DEVICES= "$bin/watch-nodes" "${attempt[@]}" --host "${HOST:-127.0.0.1}" --plan "$here/plan.tsv" \
+exec "$bin/watch-nodes" "${attempt[@]}" --host "${HOST:-127.0.0.1}" --plan "$here/plan.tsv" \
     "$bin/train-depth" "${training[@]}" \
     < <("$bin/gather-spec" "${attempt[@]}" --timeout "${WAIT:-120}" --parent $$ "$here/plan.tsv" | tee "$here/cluster.json")

@@ -42,6 +42,22 @@ def test_trains_stops_and_goes_on_to_the_end(run, grid, data, way):
     one.leaves_nothing()
 
 
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_without_parameter_servers_workers_of_several_hosts_train_in_step(run, way):
+    """One that is killed ends the attempt: nobody goes on without it."""
+    one = run().start(PS_NODES=0, WORKERS=3, **way)
+    one.trains()
+    saved = one.saves()
+    nodes = [(node["role"], node["index"]) for node in one.status()["nodes"]]
+    assert nodes == [("worker", 0), ("worker", 1)]  # besides the chief
+    one.kill("worker-1")
+    one.comes_to(2)
+    one.trains()
+    assert int(one.attempts("from")[1]) >= saved and "worker 1 on" in one.log()
+    assert one.stop().returncode == 0
+    one.leaves_nothing()
+
+
 def test_the_script_by_qsub_fills_the_slots_it_is_given(run, grid, data):
     """The parallel environment tf fills up hosts, and counts the job itself as a task; orte does neither."""
     one = run()

@@ -310,6 +310,22 @@ def test_a_command_that_does_not_end_is_killed_soon_when_the_cluster_broke(tmp_p
     assert attempt.said().count("bash does not end: killed") == 1
 
 
+def test_without_parameter_servers_the_chief_has_a_port_and_the_end_of_a_worker_ends_the_command(tmp_path, start):
+    attempt = Attempt(tmp_path, start, "worker 0 bert", "worker 1 carl")
+    watching = attempt.watch()
+    chief = announcements.read(attempt.here, "chief", 0, attempt.token)
+    assert chief._replace(port=0) == attempt.watcher()._replace(port=0)
+    with socket.socket() as taken, pytest.raises(OSError, match="in use"):
+        taken.bind(("", chief.port))
+    nodes = [attempt.node(name) for name in ("worker 0 bert", "worker 1 carl")]
+    attempt.become(worker_0="starting", worker_1="starting")
+    nodes[1].kill()
+    assert watching.wait(SOON) == 75 and attempt.got() == ["TERM"]
+    assert attempt.said() == "watch-nodes: worker 1 on carl has ended: ending this attempt\n"
+    assert not (attempt.here / "chief-0.json").exists()
+    assert nodes[0].wait(SOON) == 0
+
+
 def whole(attempt: Attempt) -> None:
     attempt.node("worker 0 bert")
     attempt.become(ps_0="starting", worker_0="starting")

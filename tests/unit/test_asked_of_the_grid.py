@@ -139,6 +139,7 @@ def test_nodes_of_array_jobs_avoid_the_hosts_that_any_job_of_this_origin_lost(tm
     [
         (12, None, None, (8, 4)), (12, 2, None, (2, 10)), (12, None, 9, (3, 9)), (12, 2, 3, (2, 3)),
         (2, None, None, (1, 1)), (3, None, None, (2, 1)), (3, 5, None, (5, 1)),
+        (12, 0, None, (0, 13)), (12, 0, 4, (0, 4)),
     ],
 )  # fmt: skip
 def test_the_nodes_of_a_job_are_shared_out(nodes, ps, workers, expected):
@@ -179,3 +180,13 @@ def test_workers_of_a_host_share_what_the_plan_does_not_know_of():
     assert [ways.gpus(node, nodes) for node in nodes] == ["-", "0/2", "0/1", "1/2"]
     nodes[1] = nodes[1]._replace(gpus=("0",))
     assert [ways.gpus(node, nodes) for node in nodes] == ["-", "0", "0/1", "-"]
+
+
+def test_a_chief_that_trains_has_the_first_gpu_of_its_host():
+    nodes = [Node("chief", 0, "a", 0), Node("worker", 0, "a", 1), Node("worker", 1, "b", 0)]
+    assert [ways.gpus(node, nodes) for node in nodes] == ["0/2", "1/2", "0/1"]
+    assert [keeper.gpus_of_chief(nodes, allotted) for allotted in (None, ["2", "3"])] == [[], ["2"]]
+    nodes[0] = nodes[0]._replace(gpus=("1",))
+    assert [keeper.gpus_of_chief(nodes, allotted) for allotted in (None, ["2", "3"])] == [["1"], ["2"]]
+    nodes[2] = nodes[2]._replace(host="*")  # the grid gives each job of its own what it asks for
+    assert [keeper.gpus_of_chief(nodes, allotted) for allotted in (None, ["2", "3"])] == [None, ["2", "3"]]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import stat
 import threading
 import time
@@ -10,7 +11,7 @@ from collections import Counter
 import psutil
 import pytest
 
-from depthfield.cluster import announcements, hosts, node, plan
+from depthfield.cluster import announcements, hosts, lifeline, node, plan
 from depthfield.cluster.announcements import Announcement
 from depthfield.cluster.hosts import Host
 from depthfield.cluster.plan import Node
@@ -130,6 +131,20 @@ def test_nodes_share_slots_only_where_they_may():
     nodes = plan.split([Host("here", 2, ("5",))], ps=1, workers=3, oversubscribe=True)
     assert [node.slot for node in nodes] == [0, 1, 0, 1, 0]
     assert [node.gpus for node in nodes[2:]] == [("5",), (), ()]  # a GPU is never shared
+
+
+def test_without_parameter_servers_the_chief_is_one_of_the_workers():
+    given = [Host("desk", 2, ("0", "1")), Host("cards", 2, ("5",)), Host("cores", 2)]
+    nodes = plan.split(given, ps=0, workers=4)
+    assert [(node.role, node.index) for node in nodes] == [("chief", 0), ("worker", 0), ("worker", 1), ("worker", 2)]
+    assert [(node.host, node.gpus) for node in nodes] == [
+        ("desk", ("0",)), ("cards", ("5",)), ("desk", ("1",)), ("cores", ())
+    ]  # fmt: skip
+    assert plan.reduces(nodes) and not plan.reduces(plan.split(given, ps=1, workers=2))
+    assert plan.anywhere("desk", 0, 2) == [Node("chief", 0, "desk", 0), Node("worker", 0, "*", 0)]
+    assert (plan.size(0, 4), plan.size(2, 4)) == (4, 7)
+    told = failure(lambda: plan.split([Host("a", 2)], ps=0, workers=3))
+    assert "3 slots wanted (1 chief, 0 ps, 2 workers), 2 given, 1 missing" in told
 
 
 def test_the_same_hosts_give_the_same_plan():
@@ -255,8 +270,38 @@ def test_a_thousand_nodes_are_gathered_in_their_order(tmp_path):
     nodes = [Node("chief", 0, "a", 0), *(Node("worker", index, "b", index) for index in range(1_000))]
     for index in range(1_000):
         announce(tmp_path, "worker", index)
+    announce(tmp_path, "chief", 0, port=9)
     cluster = announcements.gather(nodes, tmp_path, 1, 60)
-    assert cluster["worker"] == [f"there:{4000 + index}" for index in range(1_000)] and cluster["ps"] == []
+    assert cluster == {"chief": ["there:9"], "worker": [f"there:{4000 + index}" for index in range(1_000)]}
+
+
+def test_without_parameter_servers_the_chief_is_awaited_too(tmp_path):
+    nodes = [Node("chief", 0, "a", 0), Node("worker", 0, "b", 0)]
+    mine = announce(tmp_path, "worker", 0)
+    told = failure(lambda: announcements.gather(nodes, tmp_path, 1, 0))
+    assert told == "1 of 2 nodes have not announced themselves within 0 s: chief 0 on a"
+    announce(tmp_path, "chief", 0, port=9)
+    cluster = announcements.gather(nodes, tmp_path, 1, 0)
+    folder = announcements.folder(tmp_path, 1)
+    for text in (None, "", json.dumps(cluster)[:-9]):
+        if text is not None:
+            (folder / "cluster.json").write_text(text)
+        assert announcements.gathered(folder, "worker", 0, mine) is None
+    (folder / "cluster.json").write_text(json.dumps(cluster))
+    assert announcements.gathered(folder, "worker", 0, mine) == cluster
+    assert announcements.gathered(folder, "worker", 0, mine._replace(port=4001)) is None  # of an earlier cluster
+
+
+def test_a_held_port_is_free_for_nobody_but_who_shares_it():
+    holder, port = lifeline.held(0)
+    with holder, socket.socket() as other:
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("", port))
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(("", port))
+        shared = socket.create_server(("", port), reuse_port=True)
+        with shared, socket.create_connection(("127.0.0.1", port)):
+            assert shared.accept()
 
 
 def test_an_announcement_is_withdrawn_by_its_own_node_alone(tmp_path):

@@ -95,6 +95,24 @@ def test_one_round_of_four_steps_is_four_rounds_of_one():
         np.testing.assert_allclose(results[0][name], results[1][name], rtol=2e-3, atol=1e-5, err_msg=name)
 
 
+def test_a_step_of_two_workers_with_one_gradient_is_a_step_of_one():
+    twice, once = (dataclasses.replace(RECIPE, steps=steps) for steps in (80, 40))
+    alone, together = new_state(once), new_state(twice)
+    sums = []
+
+    def mean(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        sums.append(len(tensors))
+        return [(tensor + tensor) / 2 for tensor in tensors]
+
+    told = rounds.make(alone, once)(iter(photos()), 6)
+    both = rounds.make(together, twice, (), mean, 2)(iter(photos()), 6)
+    assert sums == [1 + len(together.model.trainable_variables)]  # the loss, and all gradients at once
+    assert (told.steps, both.steps) == (6, 12) and both.loss == told.loss
+    expected = values(alone) | {"step": np.int64(12)}
+    for name, value in values(together).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
 def test_beta_may_move_faster_than_the_network():
     moves = []
     for rate in (1.0, 10.0):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from depthfield import files, tool
-from depthfield.cluster.plan import ROLES, Node
+from depthfield.cluster.plan import ROLES, Node, reduces
 from depthfield.tool import Failure
 
 WATCHER = "watcher"  # announces itself like a node: lib/depthfield/cluster/watch.py
@@ -89,11 +89,12 @@ def gather(
 ) -> dict[str, list[str]]:
     """Wait until all nodes have announced themselves; the cluster in TensorFlow's shape: role to `host:port` by index.
 
-    The chief needs no announcement: it starts when the others are there, on a port nobody else must know (0).
+    Beside parameter servers the chief needs no announcement: it starts when the others are there, on a port nobody else
+    must know (0). Without them it is a replica as the workers are, and watch-nodes announces it.
     Raises Failure after `seconds`, naming who is missing, or when the cluster is not `wanted` any more.
     """
     secret, here = token(run), folder(run, attempt)
-    awaited = [node for node in nodes if node.role != "chief"]
+    awaited = [node for node in nodes if node.role != "chief" or reduces(nodes)]
     found: dict[Node, Announcement] = {}
     begun = last = time.monotonic()
     while True:
@@ -116,7 +117,18 @@ def gather(
             tool.say(f"waiting for nodes: {len(found)} of {len(awaited)}")
         time.sleep(POLL_SECONDS)
     where = {node: f"{found[node].host}:{found[node].port}" if node in found else f"{node.host}:0" for node in nodes}
-    return {role: [where[node] for node in sorted(nodes, key=lambda n: n.index) if node.role == role] for role in ROLES}
+    by_index = sorted(nodes, key=lambda node: node.index)
+    cluster = {role: [where[node] for node in by_index if node.role == role] for role in ROLES}
+    return {role: places for role, places in cluster.items() if places}
+
+
+def gathered(folder: Path, role: str, index: int, mine: Announcement) -> dict[str, list[str]] | None:
+    """The attempt's cluster.json, once it is whole and names `mine` as that node; None before."""
+    try:
+        cluster = json.loads((folder / "cluster.json").read_bytes())
+        return cluster if cluster[role][index] == f"{mine.host}:{mine.port}" else None
+    except (FileNotFoundError, ValueError, KeyError, IndexError, TypeError):
+        return None
 
 
 def _path(folder: Path, role: str, index: int) -> Path:

@@ -1,6 +1,7 @@
 """The keeper of one node on its host: it starts the node, and starts a worker that crashed again on the port it had.
 
-A crashed parameter server has lost its parameters: the next attempt begins from the checkpoint.
+A crashed parameter server has lost its parameters, and without a worker of an all-reduce nobody goes on: the next
+attempt begins from the checkpoint.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 from depthfield.cluster import announcements, attempts, grid, takeover
 from depthfield.cluster.node import WATCHER_LOST
+from depthfield.cluster.plan import Node
 from depthfield.cluster.processes import Child, Signals, end
 from depthfield.tool import say
 
@@ -35,6 +37,7 @@ class Kept(NamedTuple):
     threads: int
     gpus: str | None  # numbers among the GPUs of this host, I/N for the Ith share of N, - for none, None for all
     job: str | None  # of the chief
+    reduces: bool = False  # a worker trains by all-reduce, with the chief
 
 
 def keep(node: Kept, environment: Mapping[str, str] = os.environ) -> None:
@@ -57,7 +60,7 @@ def keep(node: Kept, environment: Mapping[str, str] = os.environ) -> None:
                 who = f"{node.role} {node.index} on {node.host}, process {os.getpid()}"
                 takeover.after_loss(node.run, folder, node.job, node.watcher.rpartition(":")[0], who)
             return
-        if node.role == "ps" or restart == RESTARTS:
+        if node.role == "ps" or node.reduces or restart == RESTARTS:
             break
         say(f"{node.role}-{node.index} ended with status {child.status}, restart {restart + 1} of {RESTARTS}")
         time.sleep(PAUSE_SECONDS)
@@ -72,6 +75,7 @@ def of_job(environment: Mapping[str, str]) -> str:
 def command(node: Kept) -> list[object]:
     """The command line of the node itself."""
     words = [node.home / "bin" / f"{node.role}-node", "--run", node.run, "--attempt", node.attempt]
+    words += ["--reduce"] if node.reduces else []
     words += ["--index", node.index, "--host", node.host, "--threads", node.threads]
     return [*words, "--parent", os.getpid(), "--watcher", node.watcher]
 
@@ -115,3 +119,10 @@ def shown_gpus(planned: str | None, allotted: Sequence[str] | None) -> list[str]
         return list(given[which::shares]) or list(given[which % len(given) :][:1] if given else [])
     numbers = planned.split(",")  # the plan counts GPUs; their names are those that the site lets us see
     return [allotted[int(n)] if n.isdigit() and allotted and int(n) < len(allotted) else n for n in numbers]
+
+
+def gpus_of_chief(nodes: Sequence[Node], allotted: Sequence[str] | None) -> list[str] | None:
+    """The same for a chief that is one of the workers: it is the first of its host."""
+    if any(node.host == "*" for node in nodes):
+        return None if allotted is None else list(allotted)
+    return list(allotted or nodes[0].gpus)[:1]

@@ -29,6 +29,14 @@ def listen(host: str) -> socket.socket:
     return socket.create_server((host if host in LOOPBACK else "", 0), backlog=1024)
 
 
+def held(port: int) -> tuple[socket.socket, int]:
+    """A free port (0) or this one, kept until the socket is closed: only a server with SO_REUSEPORT can take it."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    holder.bind(("", port))
+    return holder, holder.getsockname()[1]
+
+
 def join(host: str, port: int, token: str, who: dict) -> Connection:
     """The node's end: connect, show the run's token, ask for the same, and tell who we are.
 

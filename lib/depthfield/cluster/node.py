@@ -1,4 +1,4 @@
-"""One node of a cluster: TensorFlow's server, living until its watcher or whoever started it is gone."""
+"""One node of a cluster, living until its watcher or whoever started it is gone: TensorFlow's server, or a replica."""
 
 import contextlib
 import os
@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -70,9 +71,19 @@ def without_proxies() -> None:
         os.environ.pop(proxy, None)
 
 
-def serve(start: Start) -> NoReturn:
+Work = Callable[[Callable[[], dict]], None]  # takes a function that waits for the cluster.json
+
+
+def rearm() -> None:
+    """Have SIGTERM come to us again: a replica's server takes it for itself. In the main thread; for the chief too."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+
+
+def serve(start: Start, work: Work | None = None) -> NoReturn:
     """Be a node: serve, announce where, and end with status 0 as soon as it is told to or its starter is gone.
 
+    With `work` the port is only held, for the server that `work` starts, in a thread of its own: it may wait for other
+    nodes without end.
     Raises Failure where the node already runs, was announced elsewhere, or does not get its port.
     """
     ignored = [signal.SIGUSR1, signal.SIGUSR2]  # Grid Engine's warnings reach every task: they are for the chief
@@ -90,13 +101,18 @@ def serve(start: Start) -> NoReturn:
             _check_free(port)
         if start.watcher:
             _hold_lifeline(start, token, state)
-        with _ending_directly(start, state):
-            server = _server(start, port or 0)
-        taken = int(server.target.rpartition(":")[2])
+        if work:
+            _holder, taken = lifeline.held(port or 0)
+        else:
+            with _ending_directly(start, state):
+                server = _server(start, port or 0)
+            taken = int(server.target.rpartition(":")[2])
         mine = Announcement(start.host, taken, me.pid, me.create_time(), token)
         folder.mkdir(parents=True, exist_ok=True)
         announcements.announce(folder, start.role, start.index, mine)
         state["port"] = taken
+        if work:
+            threading.Thread(target=_work, args=(start, folder, mine, work, state), daemon=True).start()
         _live(f"{start.role} {start.index} on {start.host}:{taken}", me, starter_lives, state)
         end = "whoever started it is gone"
     except SystemExit:
@@ -162,11 +178,32 @@ def _hold_lifeline(start: Start, token: str, state: dict) -> None:
     threading.Thread(target=answer, daemon=True).start()
 
 
+def _work(start: Start, folder: Path, mine: Announcement, work: Work, state: dict) -> None:
+    """Do the work of a node, and end the node where that fails."""
+
+    def cluster() -> dict:
+        while not (found := announcements.gathered(folder, start.role, start.index, mine)):
+            time.sleep(LOOK_SECONDS)
+        return found
+
+    try:
+        work(cluster)
+    except Failure as failure:
+        state.update(end=str(failure), status=tool.FAILED)
+    except BaseException:
+        traceback.print_exc()
+        state.update(end="it failed", status=tool.FAILED)
+    else:
+        return
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _live(who: str, me: psutil.Process, starter_lives: Callable[[], bool], state: dict) -> None:
     """Measure memory (bytes) and load (cores kept busy) until whoever started this node is gone."""
     measured, busy = me.create_time(), 0.0
     due = log = time.monotonic()
     while starter_lives():
+        rearm()
         if time.monotonic() >= due:
             due += MEASURE_SECONDS
             now, used = time.time(), sum(me.cpu_times()[:2])

@@ -36,10 +36,10 @@ def split(
 ) -> list[Node]:
     """Place a chief, `ps` parameter servers and `workers` workers on the hosts, each in slots of its own.
 
-    The chief goes to the first host. Workers go to hosts with a GPU to spare, one GPU each; those left over to
-    where most slots are free. Parameter servers go to where most memory is. Each role is dealt out in rounds: a host
-    gets its second only when every host that has room has its first. A node takes `slots_per_node` slots of its host;
-    with `oversubscribe` nodes share slots.
+    The chief goes to the first host; without parameter servers it is one of the workers. Workers go to hosts with a GPU
+    to spare, one GPU each; those left over to where most slots are free. Parameter servers go to where most memory is.
+    Each role is dealt out in rounds: a host gets its second only when every host that has room has its first. A node
+    takes `slots_per_node` slots of its host; with `oversubscribe` nodes share slots.
 
     Raises Failure where the slots do not suffice; it also names the hosts `left_out` before, with the reasons.
     """
@@ -53,13 +53,14 @@ def split(
             f"the first host is the chief's, and {hosts[0].name} has {small[hosts[0].name]} of the {slots_per_node} "
             "that a node takes; --oversubscribe lets nodes share slots"
         )
-    wanted, given = 1 + ps + workers, sum(rooms)
+    wanted, given = size(ps, workers), sum(rooms)
+    others = wanted - 1 - ps  # workers besides the chief
     if wanted > given and not oversubscribe:
         unit, room = "slots", f"{given} given"
         if slots_per_node > 1:
             unit, room = f"nodes of {slots_per_node} slots", f"room for {given}"
         raise Failure(
-            f"not enough hosts: {wanted} {unit} wanted (1 chief, {ps} ps, {workers} workers), {room}, "
+            f"not enough hosts: {wanted} {unit} wanted (1 chief, {ps} ps, {others} workers), {room}, "
             f"{wanted - given} missing; --oversubscribe lets nodes share slots{left(left_out | small)}"
         )
 
@@ -84,30 +85,43 @@ def split(
         return chosen
 
     free[0] -= 1
-    with_workers = Counter()
+    with_workers = Counter() if ps else Counter([0])
     # Workers that take a GPU come first: a parameter server in the last slot of a host would leave its GPU idle.
     on_gpus = deal(
-        workers,
+        others,
         with_workers,
         lambda host: has_room(host) and with_workers[host] < len(spare[host]),
         lambda host: (with_workers[host] - len(spare[host]), -free[host]),
     )
     of_ps = deal(ps, Counter(), has_room, lambda host: (-hosts[host].memory, -free[host]))
-    on_cores = deal(workers - len(on_gpus), with_workers, has_room, lambda host: (-free[host],))
+    on_cores = deal(others - len(on_gpus), with_workers, has_room, lambda host: (-free[host],))
 
     used = Counter()
     nodes = []
+    of_chief = 0 if ps else len(hosts[0].gpus[:1])
     for role, places in (("chief", [0]), ("ps", of_ps), ("worker", on_gpus + on_cores)):
         for index, host in enumerate(places):
-            gpus = (spare[host].pop(0),) if role == "worker" and index < len(on_gpus) else ()
+            computes = index < {"chief": of_chief, "ps": 0, "worker": len(on_gpus)}[role]
+            gpus = (spare[host].pop(0),) if computes else ()
             nodes.append(Node(role, index, hosts[host].name, used[host] % rooms[host], gpus))
             used[host] += 1
     return nodes
 
 
+def size(ps: int, workers: int) -> int:
+    """How many nodes a cluster has: without parameter servers the chief is one of the workers."""
+    return ps + workers + bool(ps)
+
+
+def reduces(nodes: Iterable[Node]) -> bool:
+    """Whether the nodes of a plan train by all-reduce: a chief and workers without parameter servers."""
+    roles = {node.role for node in nodes}
+    return "chief" in roles and "ps" not in roles
+
+
 def anywhere(chief: str, ps: int, workers: int) -> list[Node]:
     """A plan that leaves the hosts of all nodes but the chief to the grid, as `*`."""
-    counts = (("ps", ps), ("worker", workers))
+    counts = (("ps", ps), ("worker", size(ps, workers) - 1 - ps))
     return [Node("chief", 0, chief, 0), *(Node(role, index, "*", 0) for role, n in counts for index in range(n))]
 
 

@@ -16,6 +16,7 @@ PASSED_ON = (
     "PS_REQUEST", "NODE_PE", "GPUS_PER_SLOT", "MEMORY", "TIMEOUT", "WAIT", "STEPS", "BATCHSIZE", "CKPT_FREQ",
     "SUM_FREQ", "GRID_QUEUES",
 )  # fmt: skip
+ALONE = "one worker without parameter servers is no cluster, but one process"
 PLAIN = re.compile(r"[A-Za-z0-9_./+@%=~-]*")  # of a path: Grid Engine's clients give a meaning to most of the others
 
 
@@ -41,14 +42,18 @@ class Settings(NamedTuple):
     grid: bool  # may be used
     passed_on: tuple[str, ...]  # NAME=VALUE for the job
 
+    def counts(self) -> tuple[int, int]:
+        """How many parameter servers and workers, where nothing but the settings decides."""
+        return 1 if self.ps is None else self.ps, self.workers or 2
+
 
 def read(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings in an environment; raises UsageError for one that makes no sense."""
 
-    def number(name: str) -> int | None:
+    def number(name: str, least: int = 1) -> int | None:
         text = environment.get(name, "")
-        if not re.fullmatch(r"([1-9][0-9]*)?", text):
-            raise UsageError(f"{name} takes a whole number of at least 1, not '{text}'")
+        if not re.fullmatch(r"(0|[1-9][0-9]*)?", text) or (text and int(text) < least):
+            raise UsageError(f"{name} takes a whole number of at least {least}, not '{text}'")
         return int(text) if text else None
 
     def words(name: str) -> tuple[str, ...]:
@@ -63,6 +68,9 @@ def read(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     runid = environment.get("RUNID", "")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", runid):
         raise UsageError(f"RUNID takes letters, digits, dot, - and _, not '{runid}'")
+    ps, workers = number("PS_NODES", least=0), number("WORKERS")
+    if (ps, workers) == (0, 1):
+        raise UsageError(f"{ALONE}: make train, or train-depth")
     memory = environment.get("MEMORY", "")
     try:
         size = hosts.size(memory) if memory else None
@@ -72,8 +80,8 @@ def read(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
         home=home,
         run=folder("RUN_DIR", "runs") / runid,
         records=folder("DATA_DIR", "data") / environment.get("DATASET", "rooms") / "records",
-        ps=number("PS_NODES"),
-        workers=number("WORKERS"),
+        ps=ps,
+        workers=workers,
         slots_per_node=number("SLOTS_PER_NODE") or 1,
         gpus_per_slot=number("GPUS_PER_SLOT"),
         memory=size,

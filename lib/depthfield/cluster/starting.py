@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from depthfield.cluster import announcements, settings, ways
+from depthfield.cluster import announcements, plan, settings, ways
 from depthfield.cluster.plan import Node
 from depthfield.cluster.processes import living
 from depthfield.tool import Failure
@@ -33,7 +33,7 @@ def start_nodes(
     place = ways.here(given) if way != ways.ThisMachine.name else ways.ThisMachine(given)
     if place.name != way:
         raise Failure(f"--way {way}: this is {place.name}, by JOB_ID and PE_HOSTFILE")
-    of = ways.Attempt(run, attempt, address, threads)
+    of = ways.Attempt(run, attempt, address, threads, plan.reduces(nodes))
     watching = living(watcher.pid)
     try:
         place.start([node for node in nodes if node.role != "chief"], of)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from depthfield.cluster import attempts, gridengine
+from depthfield.cluster import attempts, gridengine, plan
 from depthfield.cluster.settings import Settings, check_for_grid
 from depthfield.tool import Failure, UsageError, say
 
@@ -38,7 +38,7 @@ def verify(request: Sequence[str]) -> list[str]:
 
 
 def nodes(settings: Settings) -> int:
-    return 1 + (settings.ps or 1) + (settings.workers or 2)
+    return plan.size(*settings.counts())
 
 
 def _queues(settings: Settings) -> list[str]:
@@ -90,12 +90,12 @@ def submit(settings: Settings, script: Path, arguments: Sequence[str]) -> str:
     except gridengine.Refused as refused:
         raise Failure(f"qsub refused it: {refused} (GRID=no trains on this machine alone)") from None
     attempts.tell_job(settings.run, job)
-    ps, workers = settings.ps or 1, settings.workers or 2
+    ps, workers = settings.counts()
     if settings.pe:
         slots = nodes(settings) * settings.slots_per_node
         what = f"{ps} ps and {workers} workers in {slots} slots of {settings.pe}, waiting for slots"
     else:
-        what = f"which submits {ps} ps and {workers} workers when it starts, waiting for a slot"
+        what = f"which submits {ps} ps and {nodes(settings) - 1 - ps} workers when it starts, waiting for a slot"
     say(f"run {settings.run}: job {job}, {what}")
     if not settings.pe and (offered := usable_environments()):
         say(f"in a parallel environment all nodes start at once: PE={' or PE='.join(offered)}")

@@ -89,7 +89,7 @@ class Supervisor:
             "RUN": self.run, "ATTEMPT": folder.name, "WAY": self.way.name, "HOST": self.way.host, "WAIT": wait,
             "PS_NODES": self.way.ps, "WORKERS": self.way.workers, "THREADS": self.way.threads,
             "TIMEOUT": "" if left is None else max(int(left), 1),
-        } | (cores if self.way.name != endings.MACHINE else {})  # fmt: skip
+        } | (cores if self.way.name != endings.MACHINE or not self.way.ps else {})  # fmt: skip
         environment = {**self.environment, **{name: str(value) for name, value in told.items()}}
         self.nodes_end, held = os.pipe()  # `held` goes to all of the chain but the nodes and train-depth
         chain = Child([self.script, *self.arguments], env=environment, pass_fds=[held])

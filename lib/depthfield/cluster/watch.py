@@ -19,7 +19,7 @@ from depthfield import files, tool
 from depthfield.cluster import announcements, attempts, lifeline
 from depthfield.cluster.announcements import Announcement
 from depthfield.cluster.endings import BROKEN
-from depthfield.cluster.plan import Node
+from depthfield.cluster.plan import Node, reduces
 from depthfield.cluster.processes import STOPPING, Child, Signals
 
 AWAY_SECONDS = 45  # for a worker to come back
@@ -41,12 +41,16 @@ class Watch:
             for node in plan
             if node.role != "chief"
         }
+        self.reduces = reduces(plan)
         self.away: dict[tuple[str, int], float] = {}  # since when nodes are gone, of time.monotonic()
         self.token, self.over = token, threading.Event()
         listener = lifeline.listen(host)
         me = psutil.Process()
         self.mine = Announcement(host, listener.getsockname()[1], me.pid, me.create_time(), token)
         self.folder = folder
+        if self.reduces:  # the command is a node, too: it takes the port that is held for it
+            self.held, port = lifeline.held(0)
+            announcements.announce(folder, "chief", 0, self.mine._replace(port=port))
         announcements.announce(folder, announcements.WATCHER, 0, self.mine)
         threading.Thread(target=self._receive, args=(listener,), daemon=True).start()
 
@@ -77,7 +81,7 @@ class Watch:
         if node["pid"] == who["pid"] and not self.over.is_set():  # and no other has come in its place
             self.away[who["role"], who["index"]] = time.monotonic()
             node.update(state=LOST if lost else GONE)
-            if who["role"] == "worker" and not lost:
+            if who["role"] == "worker" and not lost and not self.reduces:
                 _say(f"{name} has ended, it has {AWAY_SECONDS} s to come back")
 
     def broken(self, ended: bool = False) -> str | None:
@@ -88,7 +92,7 @@ class Watch:
             if node["state"] == LOST:
                 return f"{who}: its host does not answer"
             if node["state"] == GONE:
-                if ended or node["role"] == "ps":
+                if ended or node["role"] == "ps" or self.reduces:
                     return f"{who} has ended"
                 if now - self.away[key] > AWAY_SECONDS:
                     return f"{who} has been away for {AWAY_SECONDS} s"
@@ -125,6 +129,8 @@ class Watch:
         """End all lifelines, and with them the nodes."""
         self.over.set()
         announcements.withdraw(self.folder, announcements.WATCHER, 0, self.mine)
+        if self.reduces:
+            announcements.withdraw(self.folder, "chief", 0, self.mine._replace(port=self.held.getsockname()[1]))
 
 
 def attend(watch: Watch, command: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from depthfield import files
-from depthfield.cluster import attempts, endings, grid, gridengine, processes, submission
+from depthfield.cluster import attempts, endings, grid, gridengine, plan, processes, submission
 from depthfield.cluster.hosts import HERE
 from depthfield.cluster.plan import Node
 from depthfield.cluster.processes import Child
@@ -35,6 +35,7 @@ class Attempt(NamedTuple):
     number: int
     watcher: str  # HOST:PORT
     threads: int  # of each node
+    reduces: bool = False  # workers train by all-reduce, with the chief
 
     @property
     def folder(self) -> Path:
@@ -43,6 +44,7 @@ class Attempt(NamedTuple):
     def keep_node(self, home: Path, role: str, *more: object) -> list[str]:
         """The command that runs a node on its host."""
         words = [home / "bin/keep-node", role, "--run", self.run, "--attempt", self.number, "--watcher", self.watcher]
+        words += ["--reduce"] if self.reduces else []
         return [str(word) for word in (*words, "--threads", self.threads, *more)]
 
     def log(self, node: Node) -> Path:
@@ -56,7 +58,7 @@ class ThisMachine:
 
     def __init__(self, settings: Settings):
         self.settings, self.children = settings, []
-        self.ps, self.workers, self.wait = settings.ps or 1, settings.workers or 2, settings.wait or 120
+        (self.ps, self.workers), self.wait = settings.counts(), settings.wait or 120
         self.job, self.host = f"{socket.gethostname()}-{os.getpid()}-{int(time.time())}", HERE
         self.threads = max(cores() // self.workers, 1)
 
@@ -104,8 +106,9 @@ class ParallelEnvironment:
         self.queues = {line.split()[2].partition("@")[0] for line in self.lines if len(line.split()) > 2}
         slots = sum(host.slots for host in self._hosts())
         self.ps, self.workers = shares(slots // settings.slots_per_node - 1, settings.ps, settings.workers)
-        if slots // settings.slots_per_node < 3:
-            raise Failure(f"{slots} slots: 1 chief, 1 ps and 1 worker need {3 * settings.slots_per_node}")
+        least, what = (3, "1 chief, 1 ps and 1 worker") if self.ps else (2, "2 workers")
+        if slots // settings.slots_per_node < least:
+            raise Failure(f"{slots} slots: {what} need {least * settings.slots_per_node}")
 
     def _hosts(self) -> list[grid.Host]:
         return grid.read_pe("\n".join(self.lines).encode(), "PE_HOSTFILE")
@@ -148,9 +151,12 @@ class ParallelEnvironment:
         say(f"going on without {' '.join(lost)}")
         self.lines = [line for line in self.lines if line.split()[0] not in lost]
         places = sum(host.slots // self.settings.slots_per_node for host in self._hosts()) - 1
-        if places < 2:
+        if places < (2 if self.ps else 1):
             say("too few hosts are left")
             return False
+        if not self.ps:
+            self.workers = min(self.workers, places + 1)
+            return True
         self.workers = min(self.workers, max(places - self.ps, 1))
         self.ps = min(self.ps, places - self.workers)
         return True
@@ -173,7 +179,7 @@ class ArrayJobs:
 
     def __init__(self, settings: Settings, job: str, environment: Mapping[str, str] = os.environ):
         self.settings, self.job, self.submitted = settings, job, []
-        self.ps, self.workers, self.wait = settings.ps or 1, settings.workers or 2, settings.wait or 3600
+        (self.ps, self.workers), self.wait = settings.counts(), settings.wait or 3600
         self.host = environment.get("HOSTNAME") or socket.gethostname()
         self.threads = settings.slots_per_node
         check_for_grid(settings)
@@ -186,6 +192,8 @@ class ArrayJobs:
         avoid = attempts.avoided(attempt.run, self.job)
         for role, request in (("ps", self.settings.ps_request), ("worker", self.settings.worker_request)):
             count = sum(node.role == role for node in nodes)
+            if not count:
+                continue
             command = attempt.keep_node(self.settings.home, role, "--job", self.job)
             asked = [*submission.of_nodes(self.settings), *request]
             options = ["-b", "y", "-j", "y", "-r", "n", "-o", "/dev/null", "-t", f"1-{count}"]
@@ -235,7 +243,10 @@ def here(settings: Settings, environment: Mapping[str, str] = os.environ) -> Way
 
 
 def shares(nodes: int, ps: int | None, workers: int | None) -> tuple[int, int]:
-    """How many parameter servers and workers of so many nodes: a third are workers, unless they are counted."""
+    """How many parameter servers and workers of so many nodes besides the chief: a third are workers, unless they are
+    counted. Without parameter servers all are, and the chief too."""
+    if ps == 0:
+        return 0, workers or nodes + 1
     if workers is None:
         workers = max(nodes - ps if ps else nodes // 3, 1)
     return ps or max(nodes - workers, 1), workers
@@ -243,8 +254,9 @@ def shares(nodes: int, ps: int | None, workers: int | None) -> tuple[int, int]:
 
 def gpus(node: Node, nodes: Sequence[Node]) -> str:
     """Which GPUs a node uses, for keep-node: where the plan knows of none, a share of those that the site gives."""
-    beside = [other for other in nodes if (other.role, other.host) == ("worker", node.host)]
-    if node.role != "worker" or any(other.gpus for other in beside):
+    computing = ("chief", "worker") if plan.reduces(nodes) else ("worker",)
+    beside = [other for other in nodes if other.role in computing and other.host == node.host]
+    if node.role not in computing or any(other.gpus for other in beside):
         return ",".join(node.gpus) or "-"
     return f"{beside.index(node)}/{len(beside)}"
 

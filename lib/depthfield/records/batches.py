@@ -23,14 +23,14 @@ from depthfield.records.index import Photo
 KEPT_BYTES = 2**29  # of decoded photos that a process keeps
 FIELDS = ("image", "superpixels", "pairs", "similarities", "depth")
 PADDING = {
-    "image": tf.constant(0, tf.uint8),
+    "image": np.uint8(0),
     "superpixels": -1,
     "pairs": 0,
     "similarities": 0.0,
     "log_depth": 0.0,
     "measured": False,
     "present": False,
-    "seed": tf.constant(0, tf.int64),
+    "seed": np.int64(0),
 }
 
 

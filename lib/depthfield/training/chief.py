@@ -19,6 +19,7 @@ from depthfield.tool import Failure, say
 from depthfield.training import checkpoints, pace, provenance, rounds, survey, transfer
 from depthfield.training import recipe as recipes
 from depthfield.training.optimizer import AFTER, learning_rate
+from depthfield.training.replicas import Replicas, cause
 from depthfield.training.rounds import Report
 from depthfield.training.validation import Validation
 from depthfield.training.workers import Cluster, Cut, Here
@@ -47,13 +48,17 @@ def train(
             files.sweep(run, run / "checkpoints")
             return Training(recipe, run, shards, cluster, init, held).go(stop)
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
-        reason = error.message.splitlines()[0]
         raise Failure(
-            f"{run}: a parameter server is lost ({reason}); the same command goes on from the last checkpoint"
+            f"{run}: a node of the cluster is lost ({cause(error)}); the same command goes on from the last checkpoint"
         ) from None
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
         reason = error.message.splitlines()[0]
         raise Failure(f"{run}: a photo can no longer be read; did its shard change meanwhile? ({reason})") from None
+
+
+def join(cluster: dict) -> Cluster | Replicas:
+    """Become the chief of a cluster.json; one without parameter servers trains by all-reduce."""
+    return Cluster(cluster) if "ps" in cluster else Replicas(cluster, "chief", 0)
 
 
 def open_run(run: Path) -> None:
@@ -103,13 +108,14 @@ class Training:
     ):
         self.run, self.lease, self.until = run, held, recipe.steps
         self.recipe = recipe = recipes.freeze(recipe, run / "recipe.toml")
+        # Joining a cluster gives all devices other names, and replicas must not have computed before.
+        self.executor = join(cluster) if cluster else Here()
         begun = (run / "survey.json").exists()
         surveyed = survey.go_on(run, shards) if begun else survey.begin(run, shards, recipe.validation_share)
         self.survey, self.photos = surveyed
         if not self.photos.train:
             raise Failure("no photo is left to train on; lower validation_share")
 
-        self.executor = Cluster(cluster) if cluster else Here()  # joining a cluster gives all devices other names
         # Keras draws the seeds of its initialisers from here.
         random.seed(recipe.seed)
         self.model = models.build(recipe, self.survey.similarities, self.survey.mean_log_depth)
@@ -117,6 +123,8 @@ class Training:
         if init and not self.saved:
             transfer.begin(self.model, init, self.survey, run)
         self.executor.begin(self.model, recipe, self.first, slots, transfer.frozen(self.model, run))
+        if isinstance(self.executor, Replicas):
+            self.executor.lead(self.survey, self.photos.train)
         best = checkpoints.best(run / "checkpoints")
         self.best = float("inf") if best is None else best.rel
         self.aside, self.attending = ThreadPoolExecutor(1), None  # what is done with a cut, on a cluster
@@ -229,7 +237,9 @@ class Training:
         recipe, first = self.recipe, self.first
         how = Augmentation(recipe.mirror, recipe.crop, recipe.turn, recipe.colour)
         stream = batches.Stream(recipe.seed, first)
-        if isinstance(self.executor, Cluster):
+        if isinstance(self.executor, Replicas):
+            stream = self.executor.stream()
+        elif isinstance(self.executor, Cluster):
             # What happened to a photo before an attempt died differs from what happens to it now: attempts are told
             # apart by the step they begin at.
             workers = self.executor.workers

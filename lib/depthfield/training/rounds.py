@@ -1,4 +1,4 @@
-"""A round of one process: H steps in one graph, on variables of this process."""
+"""A round of one process: H steps in one graph, on variables of this process, alone or with others in step."""
 
 import time
 from collections.abc import Callable, Collection
@@ -21,7 +21,7 @@ class Report(NamedTuple):
     seconds: float  # of all of it
     computing: float  # its steps, without what they waited for data
     waiting: float  # for data
-    moving: float  # from asking the parameter servers to having their answer, beside computing or not
+    moving: float  # from asking the parameter servers to having their answer, beside computing or not; in all-reduce
     idle: float  # since the worker's last round
 
 
@@ -71,31 +71,37 @@ def state(model: DepthField, recipe: Recipe) -> State:
     return State(model, slots, step, age)
 
 
-def make(state: State, recipe: Recipe, frozen: Collection[str] = ()) -> Callable[[tf.data.Iterator, int], Report]:
-    """A function that takes an iterator of batches and a number of steps, and trains (see steps.make)."""
-    model, take = state.model, steps.make(state.model, recipe, frozen)
+def make(
+    state: State, recipe: Recipe, frozen: Collection[str] = (), mean: steps.Mean | None = None, workers: int = 1
+) -> Callable[[tf.data.Iterator, int], Report]:
+    """A function that takes an iterator of batches and a number of steps, and trains (see steps.make).
+
+    Each step is one of `workers`, which take it together.
+    """
+    model, take = state.model, steps.make(state.model, recipe, frozen, mean)
     variables = {variable.path: variable.value for variable in model.trainable_variables}
 
     @tf.function
-    def graph(iterator: tf.data.Iterator, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def graph(iterator: tf.data.Iterator, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
         before = {path: tf.convert_to_tensor(variable) for path, variable in variables.items()}
         slots = {p: {name: tf.convert_to_tensor(slot) for name, slot in s.items()} for p, s in state.slots.items()}
         fixed = [tf.convert_to_tensor(variable) for variable in model.non_trainable_variables]
-        taken = take(iterator, count, before, slots, fixed, state.step.read_value(), state.age.read_value())
+        step, age = state.step.read_value(), state.age.read_value()
+        taken = take(iterator, count, before, slots, fixed, step, age, workers)
         for path, variable in variables.items():
             if path not in frozen:
                 variable.assign(taken.parameters[path])
         for path, named in state.slots.items():
             for name, slot in named.items():
                 slot.assign(taken.slots[path][name])
-        for variable in (state.step, state.age):
-            variable.assign_add(tf.cast(count, tf.int64))
-        return taken.loss, taken.waited
+        state.step.assign_add(tf.cast(count, tf.int64) * workers)
+        state.age.assign_add(tf.cast(count, tf.int64))
+        return taken.loss, taken.waited, taken.moved
 
     def train_round(iterator: tf.data.Iterator, count: int) -> Report:
         begun = time.monotonic()
-        loss, waited = (float(tensor) for tensor in graph(iterator, tf.constant(count)))
+        loss, waited, moved = (float(tensor) for tensor in graph(iterator, tf.constant(count)))
         seconds = time.monotonic() - begun
-        return Report(loss, count, 0, seconds, seconds - waited, waited, moving=0.0, idle=0.0)
+        return Report(loss, count * workers, 0, seconds, seconds - waited - moved, waited, moved, idle=0.0)
 
     return train_round

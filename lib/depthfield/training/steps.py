@@ -21,17 +21,24 @@ class Taken(NamedTuple):
     slots: Slots
     loss: tf.Tensor  # float32 []: the mean
     waited: tf.Tensor  # float64 []: seconds for data
+    moved: tf.Tensor  # float64 []: seconds in `mean`
 
 
 def optimizer_of(recipe: Recipe) -> Optimizer:
     return registry.resolve(OPTIMIZERS[recipe.optimizer])
 
 
-def make(model: DepthField, recipe: Recipe, frozen: Collection[str] = ()) -> Callable[..., Taken]:
+Mean = Callable[[list[tf.Tensor]], list[tf.Tensor]]  # of tensors of all workers, in a graph
+
+
+def make(
+    model: DepthField, recipe: Recipe, frozen: Collection[str] = (), mean: Mean | None = None
+) -> Callable[..., Taken]:
     """A function that takes steps of `recipe`, for use in a graph.
 
     The loss is the recipe's, after the first `unary_share` of its steps with the unary loss. Parameters whose paths are
-    `frozen` stay as they are, and no gradient is computed for them.
+    `frozen` stay as they are, and no gradient is computed for them. With `mean` all workers take each step together, by
+    the mean of their gradients.
     """
     optimizer = optimizer_of(recipe)
     tuned = [variable.path for variable in model.trainable_variables if variable.path not in frozen]
@@ -82,25 +89,35 @@ def make(model: DepthField, recipe: Recipe, frozen: Collection[str] = ()) -> Cal
         steps of the schedule: the rate is multiplied by the root of their number, as for a batch that is so many times
         larger (Malladi et al. 2022, the square root scaling rule)."""
 
-        def one_step(done, total, waited, parameters, slots):
+        stride = 1 if mean is None else workers  # steps of the schedule that one of ours is
+
+        def one_step(done, total, waited, moved, parameters, slots):
             begun = tf.timestamp()
             batch = next(iterator)
             with tf.control_dependencies([batch["present"]]):
                 waited += tf.timestamp() - begun
             now = tf.cast(done, tf.int64)
+            scheduled = step + now * stride
             watched = [parameters[path] for path in tuned]
             with tf.GradientTape() as tape:
                 tape.watch(watched)
-                loss = loss_of(parameters, fixed, step + now, batch)
+                loss = loss_of(parameters, fixed, scheduled, batch)
             gradients = tape.gradient(loss, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            if mean is not None:
+                with tf.control_dependencies([loss, *gradients]):
+                    begun = tf.timestamp()
+                loss, *gradients = mean([loss, *gradients])
+                with tf.control_dependencies(gradients):
+                    moved += tf.timestamp() - begun
             gradients, _ = tf.clip_by_global_norm(gradients, recipe.clip)
-            parameters, slots = updated(parameters, gradients, slots, step + now, age + now, workers)
-            return done + 1, total + loss, waited, parameters, slots
+            parameters, slots = updated(parameters, gradients, slots, scheduled, age + now, workers)
+            return done + 1, total + loss, waited, moved, parameters, slots
 
-        start = (0, 0.0, tf.constant(0.0, tf.float64), projected(parameters), slots)
-        _, total, waited, parameters, slots = tf.while_loop(
+        nothing = tf.zeros([], tf.float64)
+        start = (0, 0.0, nothing, nothing, projected(parameters), slots)
+        _, total, waited, moved, parameters, slots = tf.while_loop(
             lambda done, *_: done < count, one_step, start, parallel_iterations=1
         )
-        return Taken(parameters, slots, total / tf.cast(tf.maximum(count, 1), tf.float32), waited)
+        return Taken(parameters, slots, total / tf.cast(tf.maximum(count, 1), tf.float32), waited, moved)
 
     return take

@@ -53,8 +53,11 @@ class Here:
         self.state.step.assign(step)
         for name, variable in self.state.slots_by_name().items() if slots else ():
             variable.assign(slots[name])
-        self.pretraining = rounds.make(self.state, recipe, frozen) if frozen else None
-        self.tuning = rounds.make(self.state, recipe)
+        self.pretraining = self.round(frozen) if frozen else None
+        self.tuning = self.round()
+
+    def round(self, frozen: Collection[str] = ()) -> Callable[[tf.data.Iterator, int], Report]:
+        return rounds.make(self.state, self.recipe, frozen)
 
     def rounds(self, batches: Callable[[], tf.data.Dataset], until: Callable[[], int]) -> Iterator[Report | None]:
         """What each round tells as it ends, while fewer steps than `until()` are taken.
@@ -65,10 +68,14 @@ class Here:
         validation = self.recipe.validation_steps
         # A round ends where the photos held out are to be measured: that depends on nothing but the step.
         while (count := min(until() - self.taken, most, validation - self.taken % validation)) > 0:
-            train_round = self.pretraining if self.pretraining and self.taken < self.thaw else self.tuning
-            report = train_round(iterator, count)
-            self.taken += count
-            yield report
+            yield self.take(iterator, count)
+
+    def take(self, iterator: tf.data.Iterator, count: int) -> Report:
+        """Take a round of `count` steps."""
+        train_round = self.pretraining if self.pretraining and self.taken < self.thaw else self.tuning
+        report = train_round(iterator, count)
+        self.taken += report.steps
+        return report
 
     def flush(self, give_up: Callable[[], object]) -> None:
         """Nothing is kept back here."""
