@@ -22,6 +22,7 @@ from shell import PROJECT, wait_for
 
 from bench import report
 from bench.report import Row
+from depthfield.training import cost
 
 BIG = "network.widths=[24,48,64,96,840]"  # of demo: 13.9 M parameters, 55.7 MB
 PARAMETERS = 13_929_804
@@ -35,6 +36,8 @@ WORKERS, SEEDS = (1, 2, 4, 8), (0, 1, 2)
 STEPS = 1800  # of demo, where scores are compared
 TURN_STEPS = 4  # of a round of each worker there: what rounds adapt to on loopback
 REL = 0.26
+DEMO_PARAMETERS = 812_628
+OURS, THEIRS = "#31688e", "#bbbbbb"
 PEERS = PROJECT / "build/peers"
 OLD = "e4b4094"  # the last commit whose rounds read and wrote parameters and slots, whole
 
@@ -74,24 +77,63 @@ class Bench:
     def shards(self) -> list[Path]:
         return sorted((self.data / "rooms/records").glob("train-*"))
 
-    def alone(self, place: Place, changes: Sequence[str] = (), seconds: float = SECONDS) -> "Rate":
+    def alone(self, place: Place, changes: Sequence[str] = (), recipe: str = "demo") -> "Rate":
         """One process."""
         run = self.new_run()
-        train = self.train(place, run, changes, ())
+        train = self.train(place, run, changes, (), recipe=recipe)
         with ended([train]):
-            return self.measured(run, train, seconds)
+            return self.measured(run, train, SECONDS)
 
-    def train(self, place: Place, run: Path, changes: Sequence[str], more: Sequence[object], home: Path = PROJECT):
+    def train(
+        self,
+        place: Place,
+        run: Path,
+        changes: Sequence[str],
+        more: Sequence[object],
+        home: Path = PROJECT,
+        recipe: str = "demo",
+        before: Sequence[object] = (),
+    ) -> subprocess.Popen:
         settings = [NO_END, "summary_seconds=1", "checkpoint_seconds=100000", "validation_steps=1000000", *changes]
         options = [word for change in settings for word in ("--set", change)]
-        command = [home / "bin/train-depth", "--recipe", "demo", "--run", run, *options, *more, *self.shards()]
+        command = [*before, home / "bin/train-depth", "--recipe", recipe, "--run", run, *options, *more, *self.shards()]
         one = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"} if len(place.cores) == 1 else {}
         words = ["env", *(f"{name}={value}" for name, value in one.items()), *command]
         return self.start(place, *words, log=run / "logs/chief.log", stdout=subprocess.DEVNULL)
 
     @contextlib.contextmanager
+    def replicas(self, places: Sequence[Place], recipe: str) -> Iterator[tuple[Path, subprocess.Popen]]:
+        """Training by all-reduce at these places; yields the run and the chief, the first of them."""
+        run, names = self.new_run(), [place.host or "127.0.0.1" for place in places]
+        nodes = run / "nodes/1"
+        plan, spec = nodes / "plan.tsv", nodes / "cluster.json"
+        nodes.mkdir(parents=True)
+        roles = ["chief\t0", *(f"worker\t{index}" for index in range(len(places) - 1))]
+        plan.write_text("".join(f"{role}\t{name}\t0\t-\n" for role, name in zip(roles, names, strict=True)))
+        watch = [PROJECT / "bin/watch-nodes", "--run", run, "--host", names[0], "--plan", plan]
+        gather = f"{PROJECT}/bin/gather-spec --run {run} {plan} > {spec}.part && mv {spec}.part {spec}"
+        wait = ["bash", "-c", f'while [[ ! -e {spec} ]]; do sleep 0.2; done; exec "$@"', "wait"]
+        more = ["--cluster", spec]
+        with contextlib.ExitStack() as stack:
+            chief = self.train(places[0], run, (), more, recipe=recipe, before=[*watch, *wait])
+            stack.enter_context(ended([chief]))
+            wait_for((nodes / "watcher-0.json").exists, 60)
+            for index, place in enumerate(places[1:]):
+                node = [PROJECT / "bin/worker-node", "--run", run, "--index", index, "--host", names[index + 1]]
+                words = [*node, "--threads", len(place.cores.split(",")), "--reduce"]
+                started = self.start(place, *words, log=run / f"logs/worker-{index}.log")
+                stack.enter_context(ended([started]))
+            subprocess.run(["bash", "-c", gather], check=True, timeout=180)
+            yield run, chief
+
+    @contextlib.contextmanager
     def cluster(
-        self, workers: Sequence[Place], servers: Sequence[Place], changes: Sequence[str] = (), home: Path = PROJECT
+        self,
+        workers: Sequence[Place],
+        servers: Sequence[Place],
+        changes: Sequence[str] = (),
+        home: Path = PROJECT,
+        recipe: str = "demo",
     ) -> Iterator[tuple[Path, subprocess.Popen]]:
         """Nodes at these places, and a chief beside the first server; yields the run and the chief."""
         run, processes, plan = self.new_run(), [], []
@@ -111,7 +153,7 @@ class Bench:
             assert gathered.returncode == 0, gathered.stderr
             (run / "cluster.json").write_text(gathered.stdout)
             more = ["--cluster", run / "cluster.json"]
-            chief = self.train(Place(servers[0].host), run, changes, more, home)
+            chief = self.train(Place(servers[0].host), run, changes, more, home, recipe)
             with ended([chief]):
                 yield run, chief
 
@@ -270,7 +312,9 @@ def torch(bench: Bench, found: dict, link: str) -> dict[str, float]:
 
     if "torch alone" not in found:
         found["torch alone"] = train([CORE], "single")
-    ways = {"DistributedDataParallel": ("ddp",), f"local SGD, H = {LOCAL_STEPS}": ("local-sgd", "--every", LOCAL_STEPS)}
+    every = ("--every", LOCAL_STEPS)
+    ways = {"DistributedDataParallel": ("ddp",), f"local SGD, H = {LOCAL_STEPS}": ("local-sgd", *every)}
+    ways[f"DiLoCo, H = {LOCAL_STEPS}"] = ("diloco", *every)
     relative = {}
     for name, (way, *more) in ways.items():
         found[f"torch, {name}, {link}"] = train([FAR, OTHER_FAR], way, *more)
@@ -324,7 +368,87 @@ def to_a_score(bench: Bench) -> tuple[list[Row], dict]:
     return [row], {"one process": alone, "two workers": two}
 
 
-PARTS = {"loopback": loopback, "links": links, "scores": scores, "time": to_a_score}
+def reduce(bench: Bench) -> tuple[list[Row], dict]:
+    """`small` with two workers by parameter servers and by all-reduce, on this machine and over 1 Gbit/s."""
+    rows, found = [], {}
+    alone = bench.alone(CORE, recipe="small")
+    found["alone"] = alone._asdict()
+    for host in ("node1", "node2", "node3"):
+        bench.grid.shape(host, *LINKS["1 Gbit/s"])
+    for where, places in {"loopback": (CORE, OTHER, BOTH), "1 Gbit/s": (FAR, OTHER_FAR, SERVER)}.items():
+        with bench.cluster(places[:2], places[2:], recipe="small") as started:
+            found[f"{where}, 1 ps"] = bench.measured(*started, SECONDS)._asdict()
+        with bench.replicas(places[:2], recipe="small") as started:
+            found[f"{where}, all-reduce"] = bench.measured(*started, SECONDS)._asdict()
+        for way in ("1 ps", "all-reduce"):
+            rate = found[f"{where}, {way}"]["photos_per_second"]
+            row = f"small, 2 workers, {where}, {way}, to one process"
+            rows.append(Row(row, rate / alone.photos_per_second, None, least=True))
+    return rows, found
+
+
+def many(bench: Bench) -> tuple[list[Row], dict]:
+    """16 workers and 4 parameter servers on this machine: that they train, end, and take what is predicted."""
+    alone = bench.alone(CORE)
+    workers, servers, steps = 16, 4, 4
+    run = bench.folder / "many"
+    settings = {"DATA_DIR": bench.data, "RUN_DIR": bench.folder, "RUNID": "many", "RECIPE": "demo", "GRID": "no"}
+    settings |= {"WORKERS": workers, "PS_NODES": servers, "STEPS": 40 * workers * steps, "WAIT": 600}
+    changes = [f"round_steps={steps}", "summary_seconds=1", "validation_steps=1000000", "checkpoint_seconds=100000"]
+    options = [word for change in changes for word in ("--set", change)]
+    environment = os.environ | {name: str(value) for name, value in settings.items()}
+    with (bench.folder / "many.log").open("w") as log:
+        command = [PROJECT / "sge/cluster.sh", *options]
+        done = subprocess.run(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=1500)
+    text = (bench.folder / "many.log").read_text()
+    assert done.returncode == 0, text[-3000:]
+    lines = training(run)
+    lines = lines[len(lines) // 3 :]
+    rounds = sum(rounds_of(lines[1:])) / workers
+    measured = (lines[-1]["time"] - lines[0]["time"]) / rounds
+    step = 2 / alone.photos_per_second * workers / len(os.sched_getaffinity(0))  # workers share the cores
+    asked = cost.Training(DEMO_PARAMETERS, step, 2, round_steps=steps)
+    predicted = cost.predict(asked, [cost.Host(workers, servers)], cost.Network(1e12)).seconds
+    row = Row("16 workers + 4 ps on this machine: seconds a round, off what plan-cluster predicts, share of it",
+              abs(measured / predicted - 1), 0.2)  # fmt: skip
+    return [row], {"seconds a round": measured, "predicted": predicted, "ended": text.splitlines()[-1]}
+
+
+PARTS = {
+    "loopback": loopback, "links": links, "reduce": reduce, "many": many, "time": to_a_score, "scores": scores,
+}  # fmt: skip
+
+
+def draw(found: dict) -> str:
+    """SVG: photos a second of two workers relative to one process, by network and by way."""
+    bars = []
+    if "loopback" in found:
+        two, alone = (found["loopback"][name]["photos_per_second"] for name in ("two workers", "alone"))
+        bars.append(("loopback, 3.3 MB, depthfield", two / alone, OURS))
+    for link in LINKS if "links" in found else ():
+        rates = {name.removeprefix(f"{link}, "): value for name, value in found["links"].items() if link in name}
+        for way, rate in rates.items():
+            base = found["links"]["alone"]["photos_per_second"]
+            bars.append((f"{link}, 55.7 MB, depthfield {way}", rate["photos_per_second"] / base, OURS))
+        for name, value in found["links"].items():
+            if name.startswith("torch, ") and name.endswith(link):
+                way = name.removeprefix("torch, ").removesuffix(f", {link}")
+                bars.append((f"{link}, 55.7 MB, PyTorch {way}", value / found["links"]["torch alone"], THEIRS))
+    height = 30 + 22 * len(bars)
+    drawn = [f'<rect width="760" height="{height + 20}" fill="white"/>']
+    for times in (0, 1, 2):
+        x = 400 + 160 * times
+        drawn.append(f'<line x1="{x}" y1="20" x2="{x}" y2="{height}" stroke="#bbbbbb"/>')
+        drawn.append(f'<text x="{x}" y="14" text-anchor="middle">{times}</text>')
+    for number, (name, value, colour) in enumerate(bars):
+        y = 28 + 22 * number
+        drawn.append(f'<text x="392" y="{y + 12}" text-anchor="end">{name}</text>')
+        drawn.append(f'<rect x="400" y="{y}" width="{160 * value:.1f}" height="15" fill="{colour}"/>')
+        drawn.append(f'<text x="{406 + 160 * value:.1f}" y="{y + 12}">{value:.2f}</text>')
+    told = "photos a second of two workers with a core each, relative to one process on one core"
+    drawn.append(f'<text x="380" y="{height + 14}" text-anchor="middle">{told}</text>')
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{height + 20}" font-family="sans-serif"'
+    return "\n".join([head + ' font-size="12">', *drawn, "</svg>\n"])
 
 
 def main(names: Sequence[str]) -> int:
@@ -344,6 +468,7 @@ def main(names: Sequence[str]) -> int:
             more[name] = found | {"seconds": round(time.monotonic() - begun)}
             (kept / f"{name}.json").write_text(json.dumps(more[name], indent=1) + "\n")
             print(f"({name} took {time.monotonic() - begun:.0f} s)", file=sys.stderr, flush=True)
+    (kept / "scale.svg").write_text(draw(more))
     return report.tell("scale", rows, more)
 
 
