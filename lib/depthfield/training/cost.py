@@ -39,7 +39,7 @@ class Costs(NamedTuple):
     worker_byte: float = 0.5e-9  # of a worker, for the same
     parameter: float = 4.5e-9  # of a worker, before and after its steps, for each parameter
     round: float = 0.008  # of a worker, for a round besides
-    chief: float = 0.012  # for a round
+    chief: float = 0.011  # for a round
 
 
 class Network(NamedTuple):
