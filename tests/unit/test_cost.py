@@ -133,6 +133,14 @@ def test_where_all_hosts_serve_workers_are_as_many_as_have_slots():
     assert found.steps > LONGEST
 
 
+def test_workers_that_all_would_wait_for_are_not_recommended():
+    crowded = cost.room([Machine(str(number), 100) for number in range(4)])
+    slow = Network(GBIT / 10)
+    found, alone = recommend(crowded, BIG, slow), predict(BIG, apart(4, 1), slow)
+    assert found.servers == 4 and 4 < found.workers < 20
+    assert alone.seconds < found.seconds < 2.1 * alone.seconds
+
+
 def test_hosts_are_used_as_split_resources_does_and_have_the_memory():
     machines = [Machine("a", 4, (), 10**9), Machine("b", 4, (), 10**9), Machine("c", 4, (), 10**9)]
     place = cost.room(machines).place

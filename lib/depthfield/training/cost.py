@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 from depthfield.cluster import hosts, plan
 from depthfield.training.exchange import BESIDE, shares
-from depthfield.training.pace import Pace
+from depthfield.training.pace import LONGEST, Pace
 from depthfield.training.rounds import Report
 
 PULLED, PUSHED = 4, {"bfloat16": 2, "float32": 4}  # bytes of a parameter
 BUSY = 0.5  # of a round: servers that are busy for longer are too few
 WORTH = 0.5  # of a worker's own rate: one that adds less is one too many
+STRETCHED = 2  # times: of rounds longer than Pace wants, how much longer workers may make each other's
 COPIES = 2  # of its share that a server holds: the parameters, and a message
 DELAYS = 6  # one way each: a push, a pull, their answers, and what gRPC asks for the tensors
 REST = 60  # rounds after which Pace has come to rest
@@ -38,7 +39,7 @@ class Costs(NamedTuple):
     worker_byte: float = 0.5e-9  # of a worker, for the same
     parameter: float = 4.5e-9  # of a worker, before and after its steps, for each parameter
     round: float = 0.008  # of a worker, for a round besides
-    chief: float = 0.012  # for a round
+    chief: float = 0.011  # for a round
 
 
 class Network(NamedTuple):
@@ -196,8 +197,10 @@ def recommend(room: Room, training: Training, network: Network) -> Prediction:
         """Whether the last of them are; a sixteenth at a time, for rounds change by whole steps."""
         some, now = max(1, workers // 16), best(workers)
         gain = now.speed_up - (best(workers - some).speed_up if workers > some else 0)
+        stretched = now.steps > LONGEST and now.seconds > STRETCHED * best(1).seconds
         more = now.servers < room.links  # had they slots
-        return gain < WORTH * some or (more and not suffice(room.place(now.servers, workers), training, network))
+        in_want = more and not suffice(room.place(now.servers, workers), training, network)
+        return gain < WORTH * some or stretched or in_want
 
     return best(max(1, bisect_left(range(1, room.slots - 1), True, key=too_many)))
 
