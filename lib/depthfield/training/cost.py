@@ -110,10 +110,7 @@ def predict(training: Training, placed: Sequence[Host], network: Network) -> Pre
     serving, queues = sum(host.servers > 0 for host in placed), {}
     for host in set(placed):
         share = host.servers / servers
-        own, served = (
-            host.workers * (1 - share),
-            (workers - host.workers) * share,
-        )  # workers' worth of bytes on its link
+        own, served = host.workers * (1 - share), (workers - host.workers) * share  # workers whose bytes pass its link
         into, out = (own * pull + served * push) / network.rate, (own * push + served * pull) / network.rate
         if host.servers:
             channels = 1 if host.workers else serving
