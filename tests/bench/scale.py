@@ -27,8 +27,8 @@ from depthfield.training import cost
 BIG = "network.widths=[24,48,64,96,840]"  # of demo: 13.9 M parameters, 55.7 MB
 PARAMETERS = 13_929_804
 LINKS = {"1 Gbit/s": ("1gbit", "0.2ms"), "100 Mbit/s": ("100mbit", "0.2ms")}
-WARM = 12  # seconds of training that do not count
-SECONDS = 40  # that do
+WARM = 6  # seconds of training that do not count
+SECONDS = 12  # that do
 NO_END = "steps=1000000"
 ROUNDS = 8  # that bytes are counted over
 LOCAL_STEPS = 32  # between two averages of PyTorch's local SGD
@@ -47,6 +47,12 @@ class Place(NamedTuple):
 
     host: str | None = None
     cores: str = "0,1"
+
+
+def where(place: Place) -> list[object]:
+    """The options of a node there. On a host of the sandbox it lives with the host: whoever starts it is outside."""
+    parent = ["--parent", 1] if place.host else []
+    return ["--host", place.host or "127.0.0.1", "--threads", len(place.cores.split(",")), *parent]
 
 
 class Bench:
@@ -119,9 +125,8 @@ class Bench:
             stack.enter_context(ended([chief]))
             wait_for((nodes / "watcher-0.json").exists, 60)
             for index, place in enumerate(places[1:]):
-                node = [PROJECT / "bin/worker-node", "--run", run, "--index", index, "--host", names[index + 1]]
-                words = [*node, "--threads", len(place.cores.split(",")), "--reduce"]
-                started = self.start(place, *words, log=run / f"logs/worker-{index}.log")
+                node = [PROJECT / "bin/worker-node", "--run", run, "--index", index, "--reduce"]
+                started = self.start(place, *node, *where(place), log=run / f"logs/worker-{index}.log")
                 stack.enter_context(ended([started]))
             subprocess.run(["bash", "-c", gather], check=True, timeout=180)
             yield run, chief
@@ -136,16 +141,14 @@ class Bench:
         recipe: str = "demo",
     ) -> Iterator[tuple[Path, subprocess.Popen]]:
         """Nodes at these places, and a chief beside the first server; yields the run and the chief."""
-        run, processes, plan = self.new_run(), [], []
-        plan.append(("chief", 0, servers[0]))
+        run, plan = self.new_run(), [("chief", 0, servers[0])]
         plan += [(role, index, place) for role, places in (("ps", servers), ("worker", workers))
                  for index, place in enumerate(places)]  # fmt: skip
         with contextlib.ExitStack() as stack:
             for role, index, place in plan[1:]:
-                node = [home / f"bin/{role}-node", "--run", run, "--index", index, "--host", place.host or "127.0.0.1",
-                        "--threads", len(place.cores.split(","))]  # fmt: skip
-                processes.append(self.start(place, *node, log=run / f"logs/{role}-{index}.log"))
-                stack.enter_context(ended(processes[-1:]))
+                node = [home / f"bin/{role}-node", "--run", run, "--index", index]
+                started = self.start(place, *node, *where(place), log=run / f"logs/{role}-{index}.log")
+                stack.enter_context(ended([started]))
             text = "".join(f"{role}\t{i}\t{place.host or '127.0.0.1'}\t0\t-\n" for role, i, place in plan)
             gathered = subprocess.run(
                 [home / "bin/gather-spec", "--run", run], input=text, capture_output=True, text=True, timeout=180
@@ -458,7 +461,7 @@ def main(names: Sequence[str]) -> int:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-bench-", dir="/var/tmp")))
         grid = stack.enter_context(held(folder / "grid")) if needs_hosts else None
-        bench = Bench(folder, grid)
+        bench = Bench(grid.folder / "shared" if grid else folder, grid)  # which all hosts see
         bench.data.mkdir()
         records(bench.data)
         for name in names or PARTS:
