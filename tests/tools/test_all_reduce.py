@@ -98,7 +98,7 @@ def test_a_killed_worker_ends_the_attempt_and_sigterm_the_run_with_everything_sa
 
 def test_one_worker_without_parameter_servers_is_no_cluster(cluster, tmp_path):
     assert cluster(WORKERS="1").wait(timeout=60) == 2
-    told = "run-cluster: one worker without parameter servers is no cluster, but one process: make train, or train-depth\n"
-    assert (tmp_path / "log").read_text() == told
+    told = "one worker without parameter servers is no cluster, but one process: make train, or train-depth"
+    assert (tmp_path / "log").read_text() == f"run-cluster: {told}\n"
     planned = command("split-resources", "--local", "--ps", 0, "--workers", 1, cwd=tmp_path)
     assert planned.returncode == 2 and "train-depth" in planned.stderr
