@@ -66,7 +66,7 @@ training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--st
 records = $(DATA_DIR)/$(DATASET)/records
 
 .PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce predict export \
-	tb demo test test-long lint working-notes trial grid-packages grid-test grid-demo bench-grid bench-field
+	tb demo test test-long lint working-notes trial grid-packages grid-test grid-demo bench-grid bench-field bench-scale
 
 help: ## show this
 	@echo "targets:"
@@ -178,6 +178,15 @@ bench-grid: install grid-packages ## how fast it is on that grid, beside its bar
 
 bench-field: install ## what field and recipes reach, beside their bars (hours); PARTS="parts rooms", REAL=folder
 	@TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests:lib .venv/bin/python -m bench.field $(PARTS)
+
+# PyTorch for its ways of training, tests/bench/peers; nothing else of the project needs it.
+build/peers/installed: tests/bench/peers/requirements.txt
+	$(PYTHON) -m venv build/peers
+	build/peers/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+bench-scale: install grid-packages build/peers/installed ## whether more machines are faster, beside the bars; PARTS="loopback links"
+	@TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests:lib .venv/bin/python -m bench.scale $(PARTS)
 
 # Words of notes to somebody, which belong in no commit; the brackets keep this line from finding itself.
 notes := [t]odo|[f]ixme|[x]xx|[h]ack|[n]ote (from|to|for)|[w]hen read

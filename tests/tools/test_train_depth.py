@@ -132,7 +132,7 @@ def test_what_is_not_finite_is_a_failure_that_names_the_last_good_checkpoint(
     bad = tmp_path / "bad"
     shutil.copytree(trained, bad)
     recipe = (bad / "recipe.toml").read_text().replace("steps = 16\n", "steps = 4000\n")
-    recipe = recipe.replace("round_steps = 8", f"round_steps = {round_steps}")
+    recipe = recipe.replace("round_steps = 0", f"round_steps = {round_steps}")
     (bad / "recipe.toml").write_text(recipe.replace("learning_rate = 0.001", f"learning_rate = {rate}"))
     own = options([f"learning_rate={rate}", f"round_steps={round_steps}"])
     before = sorted((bad / "checkpoints").iterdir())

@@ -315,3 +315,18 @@ def test_each_worker_of_each_attempt_draws_its_own(tmp_path):
     streams = [{"attempt": attempt, "worker": worker, "workers": 2} for attempt in (1, 9) for worker in (0, 1)]
     shown = [drawn(photos, 1, how=how, **stream)[0] for stream in streams]
     assert len(set(seen(shown))) == 4 and len({batch["seed"].tobytes() for batch in shown}) == 4
+
+
+@pytest.mark.parametrize("how", [AS_THEY_ARE, augmentation.Augmentation(True, 0.7, 8.0, 0.2)])
+def test_batches_of_photos_kept_in_memory_are_those_of_photos_read_each_time(tmp_path, monkeypatch, how):
+    photos = write_shards(tmp_path, [(64, 96)] * 5)
+    assert batches.fits_in_memory(photos, ())
+    kept = drawn(photos, 6, how=how)
+    monkeypatch.setattr(batches, "KEPT_BYTES", 0)
+    assert not batches.fits_in_memory(photos, ())
+    for one, other in zip(kept, drawn(photos, 6, how=how), strict=True):
+        assert one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+
+
+def test_photos_of_several_sizes_are_not_kept(tmp_path):
+    assert not batches.fits_in_memory(write_shards(tmp_path, [(64, 96), (96, 64)]), ())

@@ -17,6 +17,7 @@ from depthfield.tool import Failure, say
 SILENT_SECONDS = 15  # the watcher tells of itself every two
 ENDED_WELL = "ended with status 0 "
 
+SPENT = {"computing": "computing", "waiting": "waiting for data", "moving": "moving parameters"}
 COLUMNS = ("role", "index", "host", "port", "state", "memory", "load")
 
 
@@ -42,6 +43,8 @@ def of(run: Path) -> dict:
         "steps": _steps(run),
         "step_age": _age(run / "metrics.jsonl", now) if metrics else None,
         "photos_per_second": training.get("photos_per_second"),
+        "round_steps": training.get("round_steps"),
+        "time": {name: training[name] for name in SPENT if name in training},
         "checkpoint": str(newest) if newest else None,
         "checkpoint_age": _age(newest, now) if newest else None,
         "heard": _age(here / "state.json", now) if here else None,
@@ -62,6 +65,9 @@ def table(status: dict) -> str:
     rows += [("why", line) for line in status["why"]]
     if status["step"] is not None:
         rows.append(("last step told", f"{status['step']}, {_ago(status['step_age'])}"))
+    if status["time"]:
+        shares = ", ".join(f"{share:.0%} {SPENT[name]}" for name, share in status["time"].items())
+        rows.append(("workers' time", f"{shares}; {status['round_steps']:.0f} steps a round"))
     if status["checkpoint"]:
         rows.append(("checkpoint", f"{status['checkpoint']}, {_ago(status['checkpoint_age'])}"))
     lines = [f"{name:16}{value}" for name, value in rows]

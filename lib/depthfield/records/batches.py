@@ -20,6 +20,7 @@ from depthfield.records import augmentation, index, shards
 from depthfield.records.augmentation import Augmentation
 from depthfield.records.index import Photo
 
+KEPT_BYTES = 2**29  # of decoded photos that a process keeps
 FIELDS = ("image", "superpixels", "pairs", "similarities", "depth")
 PADDING = {
     "image": np.uint8(0),
@@ -103,21 +104,61 @@ def endless(photos: Sequence[Photo], batch_size: int, how: Augmentation, stream:
     fields = ("depth_map",) if how.looks_elsewhere else ()
     epochs, behind = divmod(stream.batch, len(plan.first))
 
-    def varied(photo: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+    def varied(photo: tf.Tensor, seed: tf.Tensor, kept: dict[str, tf.Tensor] | None) -> dict[str, tf.Tensor]:
         seeds = tf.random.split(seed, 2)
-        seen = augmentation.vary(example(index.record(locations, photo), fields), how, seeds[0])
+        found = remembered(kept, photo, fields) if kept else example(index.record(locations, photo), fields)
+        seen = augmentation.vary(found, how, seeds[0])
         seen.pop("depth_map", None)
         return seen | {"seed": seeds[1]}
 
-    def batch(members: tf.Tensor, number: tf.Tensor) -> dict[str, tf.Tensor]:
+    def batch(
+        members: tf.Tensor, number: tf.Tensor, kept: dict[str, tf.Tensor] | None = None
+    ) -> dict[str, tf.Tensor]:
         own = tf.random.fold_in(tf.constant([stream.seed, 1 + stream.attempt], tf.int64), stream.worker)
         seeds = tf.random.split(tf.random.fold_in(own, number), batch_size)[: tf.shape(members)[0]]
-        return padded(tf.data.Dataset.from_tensor_slices((members, seeds)).map(varied), batch_size).get_single_element()
+        drawn = tf.data.Dataset.from_tensor_slices((members, seeds)).map(lambda *one: varied(*one, kept))
+        return padded(drawn, batch_size).get_single_element()
 
     numbers = tf.data.Dataset.range(epochs, np.iinfo(np.int64).max)
     members = numbers.flat_map(lambda number: epoch(plan, number, stream)).skip(behind)
-    numbered = tf.data.Dataset.zip(members, tf.data.Dataset.range(stream.batch, np.iinfo(np.int64).max))
+    parts = [members, tf.data.Dataset.range(stream.batch, np.iinfo(np.int64).max)]
+    if fits_in_memory(photos, fields):
+        parts.append(memory(photos, locations, fields))
+    numbered = tf.data.Dataset.zip(*parts)
     return numbered.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+
+
+def fits_in_memory(photos: Sequence[Photo], fields: Sequence[str]) -> bool:
+    """Whether photos are of one size, and all of them decoded take no more than KEPT_BYTES."""
+    sizes = [(photo.settings.width, photo.settings.height) for photo in photos]
+    bytes_a_pixel = 3 + 2 + 4 * len(fields)
+    return len(set(sizes)) == 1 and bytes_a_pixel * sum(width * height for width, height in sizes) <= KEPT_BYTES
+
+
+def memory(photos: Sequence[Photo], locations: tuple, fields: Sequence[str]) -> tf.data.Dataset:
+    """Photos of one size decoded, in the memory of whoever asks, as one element without end.
+
+    Decoding two photos of 240×320 takes as long as an eighth of a step of `demo`. Fields are as of shards.decode, with
+    the lengths of what is padded in `superpixels_of` and `pairs_of`, int32 [N].
+    """
+
+    def decoded(photo: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = shards.decode(index.record(locations, photo), (*FIELDS, *fields))
+        lengths = {"superpixels_of": tf.size(found["depth"]), "pairs_of": tf.shape(found["pairs"])[0]}
+        return found | lengths | {"superpixels": tf.cast(found["superpixels"], tf.uint16)}
+
+    one_by_one = tf.data.Dataset.range(len(photos)).map(decoded, num_parallel_calls=tf.data.AUTOTUNE)
+    return one_by_one.padded_batch(len(photos)).cache().repeat()
+
+
+def remembered(kept: dict[str, tf.Tensor], photo: tf.Tensor, fields: Sequence[str]) -> dict[str, tf.Tensor]:
+    """One of the photos of `memory`, as `example` gives it."""
+    found = {name: values[photo] for name, values in kept.items()}
+    found["superpixels"] = tf.cast(found["superpixels"], tf.int32)
+    found["depth"] = found["depth"][: found["superpixels_of"]]
+    for name in ("pairs", "similarities"):
+        found[name] = found[name][: found["pairs_of"]]
+    return prepare(found) | {field: found[field] for field in fields}
 
 
 def once(photos: Sequence[Photo], batch_size: int) -> tf.data.Dataset:

@@ -280,10 +280,10 @@ class Training:
         betas = zip(self.recipe.similarities, self.model.beta.numpy(), strict=True)
         numbers |= {f"beta_{name}": float(value) for name, value in betas}
         spent = pace.shares(reports)
-        numbers |= spent | {"round_steps": taken / len(reports)}
+        numbers |= spent | {"rounds": len(reports), "round_steps": taken / len(reports)}
         numbers["exchange_seconds"] = sum(report.moving for report in reports) / len(reports)
         self.record(step, "training", numbers)
-        where = ", ".join(f"{share:.0%} {what}" for what, share in spent.items())
+        where = ", ".join(f"{share:.0%} {name}" for name, share in spent.items())
         say(
             f"step {step} of {self.until}, loss {numbers['loss']:.4f}, {numbers['photos_per_second']:.1f} photos/s, "
             f"{numbers['round_steps']:.0f} steps a round ({where})"

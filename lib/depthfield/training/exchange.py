@@ -1,12 +1,13 @@
-"""A round on a cluster: a worker takes H steps while it exchanges its last ones with the parameter servers.
+"""A round on a cluster: a worker takes H steps, and exchanges what they changed with the parameter servers.
 
 Parameters lie on the servers as flat vectors, cut into equal shares: each server carries as much as the others,
 whatever the layers are. A worker keeps its own copy and the optimizer's slots in its memory; they begin anew where it
 does.
 
-A round pushes what the round before changed, a bfloat16 each, takes the servers' parameters in return, and computes
-meanwhile (Shen et al. 2019, CoCoD-SGD). It ends with the worker's copy being what it got plus the progress of its own
-that the servers do not have yet: that of this round, and the rounding errors of what it pushed.
+An exchange is AROUND computing: the worker pulls the servers' parameters, and pushes its progress when it has computed,
+a bfloat16 each; rounding errors stay for the next push. Or it is BESIDE computing: the worker pushes the progress of
+the round before, pulls, and goes on from that plus the progress that the servers do not have yet (Shen et al. 2019,
+CoCoD-SGD): that hides a slow network, but workers are a round further from each other.
 
 Each push is of one worker's round of a number, and counts once. One that began more than STALE rounds a worker ago, as
 after a suspension, counts as nothing, and the worker goes on from the servers' parameters.
@@ -22,6 +23,7 @@ import tensorflow as tf
 from depthfield.network.model import DepthField
 from depthfield.training import steps
 from depthfield.training.recipe import Recipe
+from depthfield.training.rounds import Report
 
 STALE = 8
 
@@ -87,15 +89,15 @@ class Servers:
         """Steps that have been pushed, by all workers together."""
         return int(self.servers[0].steps.numpy())
 
-    def read(self) -> dict[str, np.ndarray]:
-        """The parameters by path. A cut through the training where no round that pushes is under way."""
-        found = {}
+    def read(self) -> tuple[dict[str, np.ndarray], bool]:
+        """The parameters by path, and whether nothing was pushed meanwhile."""
+        found, before = {}, [int(server.steps.numpy()) for server in self.servers]
         for number, part in enumerate(self.parts):
             flat = np.concatenate([server.values[number].numpy() for server in self.servers])
             ends = np.cumsum(part.sizes)[:-1]
             pieces = zip(part.paths, part.shapes, np.split(flat, ends), strict=True)
             found |= {path: piece.reshape(shape) for path, shape, piece in pieces}
-        return found
+        return found, before == [int(server.steps.numpy()) for server in self.servers]
 
     def pull(self, number: int) -> tf.Tensor:
         """The vector of a number, float32 [N], in a graph."""
@@ -125,12 +127,13 @@ class Servers:
                 new = push > tf.gather(pushes, worker)
                 counts = new & (tf.reduce_sum(pushes) - since <= STALE * self.workers)
                 with tf.control_dependencies([counts]):
+                    added = server.steps.assign_add(tf.where(counts, count, 0), read_value=False)
+                    done.append(server.pushes.scatter_max(tf.IndexedSlices(push, worker)).op)
+                with tf.control_dependencies([added]):  # who sees a change sees the steps of it: see `read`
                     for number, pieces in cut.items():
                         # A copy in float32 is made here, not on the worker: what travels is the narrower type.
                         change = tf.where(counts, tf.cast(pieces[index], tf.float32), 0.0)
                         done.append(server.values[number].assign_add(change, read_value=False))
-                    done.append(server.steps.assign_add(tf.where(counts, count, 0), read_value=False))
-                    done.append(server.pushes.scatter_max(tf.IndexedSlices(push, worker)).op)
         return done
 
 
@@ -187,6 +190,9 @@ class Memory:
             number.assign(tf.reduce_sum(pushes))
 
 
+NEVER, BESIDE, AROUND = range(3)  # when a round exchanges
+
+
 def make(
     servers: Servers,
     model: DepthField,
@@ -194,10 +200,10 @@ def make(
     frozen: Collection[str],
     worker: Callable[[], tf.Tensor],
     memory: str = "worker",
-) -> Callable[..., dict[str, tf.Tensor]]:
+) -> Callable[..., tf.Tensor]:
     """A graph function, the round of a worker: takes an iterator of batches, how many steps each worker takes, int32
-    [workers], whether it exchanges, bool [], and the values of the model's variables that are not trained. Returns what
-    Report tells.
+    [workers], when it exchanges, int32 [], and the values of the model's variables that are not trained. Returns a
+    Report, float64 [8].
 
     `worker` gives the index of the worker, int64 []. Vectors whose parameters are all `frozen` do not move. `memory`
     tells the workers of one process apart.
@@ -215,8 +221,8 @@ def make(
 
     @tf.function
     def train_round(
-        iterator: tf.data.Iterator, counts: tf.Tensor, exchanges: tf.Tensor, fixed: list[tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
+        iterator: tf.data.Iterator, counts: tf.Tensor, when: tf.Tensor, fixed: list[tf.Tensor]
+    ) -> tf.Tensor:
         begun = tf.timestamp()
         index, own = worker(), Memory(servers.parts, slot_names, memory)
         tf.cond(own.ended.exists(), lambda: None, lambda: own.begin(servers, index))
@@ -226,55 +232,80 @@ def make(
         step, since, since_unpushed = (v.read() for v in (own.steps, own.since, own.since_unpushed))
         count = tf.gather(counts, index)
 
-        def exchange() -> tuple:
-            """Push what is not pushed yet, and pull; what is left to push, what came, and what is known now."""
-            sent = {n: tf.cast(unpushed[n] / servers.workers, wire) for n in moving}
-            left = [unpushed[n] - tf.cast(sent[n], tf.float32) * servers.workers for n in moving]
-            with tf.control_dependencies(servers.push(sent, index, push + 1, since_unpushed, steps_unpushed)):
-                pulled = [servers.pull(n) for n in moving]
-                known, pushes = servers.known()
-            with tf.control_dependencies(pulled):
-                return left, pulled, known, tf.reduce_sum(pushes), tf.timestamp() - begun
+        def pull() -> tuple:
+            """What the servers have, the steps and the pushes that are in it."""
+            known, pushes = servers.known()
+            return [servers.pull(n) for n in moving], known, tf.reduce_sum(pushes)
 
-        def keep() -> tuple:
-            nothing = tf.zeros([], tf.float64)
-            return [unpushed[n] for n in moving], [before[n] - unpushed[n] for n in moving], step, since, nothing
+        def pushed(progress: list[tf.Tensor], steps: tf.Tensor, since: tf.Tensor) -> tuple:
+            """Operations that push progress, and what rounding leaves of it."""
+            sent = [tf.cast(flat / servers.workers, wire) for flat in progress]
+            left = [flat - tf.cast(s, tf.float32) * servers.workers for flat, s in zip(progress, sent, strict=True)]
+            return servers.push(dict(zip(moving, sent, strict=True)), index, push + 1, since, steps), left
 
-        left, pulled, known, pushes, moved = tf.cond(exchanges, exchange, keep)
+        def push_and_pull() -> tuple:
+            operations, left = pushed(unpushed, steps_unpushed, since_unpushed)
+            with tf.control_dependencies(operations):
+                return left, *pull()
+
+        unpushed = [unpushed[n] for n in moving]
+        origin = [before[n] - flat for n, flat in zip(moving, unpushed, strict=True)]  # what came last
+        left, pulled, known, pushes = tf.switch_case(
+            when,
+            {
+                NEVER: lambda: (unpushed, origin, step, since),
+                BESIDE: push_and_pull,
+                AROUND: lambda: (unpushed, *pull()),
+            },
+        )
+        with tf.control_dependencies(pulled):
+            moved = tf.timestamp() - begun
+        # Computing begins with what came, or beside what is under way.
+        start = list(before)
+        for n, came, rest in zip(moving, pulled, left, strict=True):
+            start[n] = tf.cond(when == AROUND, lambda came=came, rest=rest: came + rest, lambda n=n: before[n])
+        first = tf.where(when == AROUND, known, step) + steps_unpushed
         by_path = {path: {name: slots[name][path] for name in slot_names} for path in paths}
-        taken = take(iterator, count, dense(before), by_path, fixed, step + steps_unpushed, age, servers.workers)
+        taken = take(iterator, count, dense(start), by_path, fixed, first, age, servers.workers)
         after = [part.flat(taken.parameters) for part in servers.parts]
         with tf.control_dependencies(after):
             computed = tf.timestamp()
+        count = tf.cast(count, tf.int64)
+        progress = [rest + (after[n] - start[n]) for n, rest in zip(moving, left, strict=True)]
+
+        def push_what_was_computed() -> list[tf.Tensor]:
+            began = tf.where(steps_unpushed > 0, since_unpushed, pushes)
+            operations, left = pushed(progress, steps_unpushed + count, began)
+            with tf.control_dependencies(operations):
+                return [tf.identity(flat) for flat in left]
+
+        rest = tf.cond(when == AROUND, push_what_was_computed, lambda: progress)
+        with tf.control_dependencies(rest):
+            ready = tf.timestamp()
+        computing = computed - begun - tf.where(when == AROUND, moved, 0.0)
+        moving_seconds = tf.stack([0.0, moved, moved + ready - computed])[when]
 
         # Nothing is changed before all of it is known: a round that fails half-way is taken again from its beginning.
-        with tf.control_dependencies([computed, moved, known, pushes, *pulled]):
-            count = tf.cast(count, tf.int64)
-            for n, rest, came in zip(moving, left, pulled, strict=True):
-                unpushed_now = rest + (after[n] - before[n])
-                own.unpushed[n].assign(unpushed_now)
-                own.parameters[n].assign(came + unpushed_now)
+        with tf.control_dependencies([ready, moved, known, pushes]):
+            for n, flat, came in zip(moving, rest, pulled, strict=True):
+                own.unpushed[n].assign(flat)
+                own.parameters[n].assign(tf.cond(when == BESIDE, lambda c=came, f=flat: c + f, lambda n=n: after[n]))
             for name, flats in own.slots.items():
                 found = {path: taken.slots[path][name] for path in paths}
                 for n in moving:
                     flats[n].assign(servers.parts[n].flat(found))
             own.age.assign(age + count)
-            own.push.assign(push + tf.cast(exchanges, tf.int64))
+            own.push.assign(push + tf.cast(when != NEVER, tf.int64))
             own.steps.assign(known)
             own.since.assign(pushes)
-            own.steps_unpushed.assign(tf.where(exchanges, count, steps_unpushed + count))
-            own.since_unpushed.assign(tf.where(exchanges, since, since_unpushed))
+            own.steps_unpushed.assign(tf.stack([steps_unpushed + count, count, 0])[when])
+            own.since_unpushed.assign(tf.stack([since_unpushed, since, pushes])[when])
             now = tf.timestamp()
             own.ended.assign(now)
-        return {
-            "loss": taken.loss,
-            "steps": count,
-            "worker": index,
-            "seconds": now - begun,
-            "computing": (computed - begun) - taken.waited,
-            "waiting": taken.waited,
-            "moving": moved,
-            "idle": tf.where(ended > 0, begun - ended, tf.zeros([], tf.float64)),
-        }
+        idle = tf.where(ended > 0, begun - ended, 0.0)
+        told = Report(
+            taken.loss, count, index, now - begun, computing - taken.waited, taken.waited, moving_seconds, idle
+        )
+        return tf.stack([tf.cast(value, tf.float64) for value in told])  # one tensor to fetch
 
     return train_round

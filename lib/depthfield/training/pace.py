@@ -1,41 +1,45 @@
-"""How many steps a round has on a cluster: as few as keep the workers computing.
+"""How many steps a round has on a cluster, and whether it exchanges around them or beside them.
 
-An exchange with the parameter servers runs beside the computing of a round, but not for nothing: it takes turns with it
-on the cores, and what a worker does between two rounds is lost. So a round lasts HIDDEN times as long as its exchange,
-and LOST times as long as what is lost. Workers that compute faster take more steps, so that all rounds last about as
-long as each other and no difference is old when it is pushed (Liu et al. 2024, dynamic local steps).
+As few as keep the workers computing: the further they go by themselves, the more they disagree. What a worker does
+besides computing is a TOLERATED share of its time, as long as that takes no more than LONGEST steps. These may grow by
+the square of the learning rate's fall (Gu et al. 2024, the quadratic synchronisation rule), GROWTH times at most. Where
+a network is so slow that LONGEST steps leave HIDDEN of the time to exchanges, these run beside computing, and rounds
+last as long as they do.
 
-The further workers go by themselves, the more they disagree: rounds are no longer than LONGEST steps where the learning
-rate is at its highest, and may grow by the square of its fall (Gu et al. 2024, the quadratic synchronisation rule).
-Where a network is so slow that an exchange lasts longer than that, rounds last as long as it does.
+Workers that compute faster take more steps, so that all rounds last about as long as each other and no difference is
+old when it is pushed (Liu et al. 2024, dynamic local steps).
 """
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from depthfield.training.exchange import AROUND, BESIDE
 from depthfield.training.rounds import Report
 
-HIDDEN, LOST = 4, 30
-LONGEST = 32
-GROWTH = 4  # of LONGEST at most, as the rate falls
+TOLERATED, HIDDEN = 0.06, 0.15
+LONGEST, GROWTH = 32, 4
 NEW = 0.3  # of a mean that the last round makes up
 FIRST = 2  # steps of a round of a worker that no times are known of
 BUILDING = 1  # rounds of a worker, whose times are of no use: it builds its graph
 
 
-def mean(old: float | None, new: float) -> float:
-    return new if old is None else old + NEW * (new - old)
+class Plan(NamedTuple):
+    """What the next round shall be."""
+
+    counts: list[int]  # steps of each worker
+    when: int  # it exchanges
 
 
 class Pace:
-    """What rounds have taken so far, and the number of steps that follows from it, for each worker."""
+    """What rounds have taken so far, and what the next one shall be."""
 
     def __init__(self, workers: int, fixed: int):
         self.workers, self.fixed = workers, fixed  # a number of steps for all rounds, 0 to adapt it
         self.rounds = [0] * workers
         self.step: list[float | None] = [None] * workers  # seconds of one
-        self.moving: list[float | None] = [None] * workers
-        self.lost: list[float | None] = [None] * workers
+        self.moving: list[float] = [0.0] * workers  # of an exchange
+        self.lost: list[float] = [0.0] * workers  # of all else in a round, and between two
 
     def note(self, report: Report) -> None:
         """Take in what a round has told."""
@@ -43,28 +47,31 @@ class Pace:
         self.rounds[worker] += 1
         if self.rounds[worker] <= BUILDING or not report.steps:
             return
-        self.step[worker] = mean(self.step[worker], (report.computing + report.waiting) / report.steps)
+        known = self.step[worker] is not None
+        step = (report.computing + report.waiting) / report.steps
+        self.step[worker] = mean(self.step[worker] if known else step, step)
         if report.moving:
-            self.moving[worker] = mean(self.moving[worker], report.moving)
-        beside = max(report.computing + report.waiting, report.moving)
-        self.lost[worker] = mean(self.lost[worker], report.idle + report.seconds - beside)
+            self.moving[worker] = mean(self.moving[worker] or report.moving, report.moving)
+        exposed = report.seconds - report.computing - report.waiting
+        lost = report.idle + max(exposed - report.moving, 0)
+        self.lost[worker] = mean(self.lost[worker] if known else lost, lost)
 
-    def counts(self, rate: float) -> list[int]:
-        """How many steps each worker takes in its next round, at a share `rate` of the highest learning rate."""
-        if self.fixed:
-            return [self.fixed] * self.workers
-        known = [self.seconds(worker) for worker in range(self.workers) if self.step[worker]]
+    def plan(self, rate: float) -> Plan:
+        """The next round at a share `rate` of the highest learning rate."""
+        known = [worker for worker in range(self.workers) if self.step[worker]]
         if not known:
-            return [FIRST] * self.workers
-        # All rounds last as long as those of the worker that needs the longest, as far as its steps allow.
-        longest = LONGEST * min(1 / max(rate, 1e-3) ** 2, GROWTH)
-        wanted = min(max(known), longest * min(step for step in self.step if step))
-        wanted = max([wanted, *(moving for moving in self.moving if moving)])
-        return [FIRST if step is None else max(1, math.ceil(wanted / step)) for step in self.step]
+            return Plan([self.fixed or FIRST] * self.workers, AROUND)
+        moving = max(self.moving[worker] for worker in known)
+        lost = min(self.lost[worker] for worker in known)  # others also wait for the slowest, longer with more steps
+        longest = LONGEST * min(1 / max(rate, 1e-3) ** 2, GROWTH) * min(self.step[worker] for worker in known)
+        beside = moving > HIDDEN * longest
+        seconds = max(longest, 1.1 * moving) if beside else min((moving + lost) / TOLERATED, longest)
+        counts = [max(1, math.ceil(seconds / step)) if step else FIRST for step in self.step]
+        return Plan([self.fixed] * self.workers if self.fixed else counts, BESIDE if beside else AROUND)
 
-    def seconds(self, worker: int) -> float:
-        """How long a round of a worker should last."""
-        return max(HIDDEN * (self.moving[worker] or 0), LOST * (self.lost[worker] or 0))
+
+def mean(old: float, new: float) -> float:
+    return old + NEW * (new - old)
 
 
 def shares(reports: Sequence[Report]) -> dict[str, float]:

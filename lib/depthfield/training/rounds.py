@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from depthfield.network.model import DepthField
@@ -22,6 +23,12 @@ class Report(NamedTuple):
     waiting: float  # for data
     moving: float  # from asking the parameter servers to having their answer, beside computing or not; in all-reduce
     idle: float  # since the worker's last round
+
+
+def report(told: np.ndarray) -> Report:
+    """The report that a graph told as float64 [8]."""
+    numbers = dict(zip(Report._fields, told.tolist(), strict=True))
+    return Report(**numbers | {name: int(numbers[name]) for name in ("steps", "worker")})
 
 
 class State(NamedTuple):

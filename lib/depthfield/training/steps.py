@@ -58,7 +58,7 @@ def make(
 
     def updated(parameters: Parameters, gradients: list[tf.Tensor], slots: Slots, step, age, workers):
         """The parameters and slots after a step; `gradients` are those of the `tuned` parameters."""
-        rate, number = learning_rate(recipe, step, age * workers), tf.cast(age + 1, tf.float32)
+        rate, number = learning_rate(recipe, step, age) * workers**0.5, tf.cast(age + 1, tf.float32)
         after, slots_after = dict(parameters), dict(slots)
         for path, gradient in zip(tuned, gradients, strict=True):
             faster = recipe.pairwise_rate if path == model.beta.path else 1.0
@@ -83,7 +83,11 @@ def make(
         workers: int = 1,
     ) -> Taken:
         """Take `count` steps, int32 [], as one of `workers`; the first is the schedule's `step`, and `age` steps, both
-        int64 [], have made the slots what they are. `fixed` are the values of the model's other variables."""
+        int64 [], have made the slots what they are. `fixed` are the values of the model's other variables.
+
+        The mean of what several workers come to has less noise than each of them, and the workers together take the
+        steps of the schedule: the rate is multiplied by the root of their number, as for a batch that is so many times
+        larger (Malladi et al. 2022, the square root scaling rule)."""
 
         stride = 1 if mean is None else workers  # steps of the schedule that one of ours is
 

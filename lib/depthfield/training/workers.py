@@ -20,8 +20,9 @@ from depthfield.cluster.node import without_proxies
 from depthfield.network.model import DepthField
 from depthfield.tool import Failure
 from depthfield.training import exchange, rounds
+from depthfield.training.exchange import shares
 from depthfield.training.optimizer import learning_rate
-from depthfield.training.pace import Pace
+from depthfield.training.pace import Pace, Plan
 from depthfield.training.recipe import Recipe
 from depthfield.training.rounds import Report
 
@@ -123,7 +124,7 @@ class Cluster:
         self.flying = self.pushing = 0  # rounds that are under way; those of them that push
         self.counted = 0  # steps that those under way are taken for
         self.pushed = 0  # rounds since the last cut
-        self.asked, self.reading = False, None
+        self.asked, self.torn, self.reading = False, False, None
         self.aside = ThreadPoolExecutor(1)
 
     def rounds(self, batches: Callable[[], tf.data.Dataset], until: Callable[[], int]) -> Iterator[Report | None]:
@@ -132,18 +133,37 @@ class Cluster:
             # Kept: freeing iterators on the workers is a remote operation, on which the chief was seen to wait for more
             # than half a minute.
             self.iterators = iter(self.coordinator.create_per_worker_dataset(batches))
-        ahead = math.ceil(self.workers / 4)  # rounds that wait for a worker, so that none waits for the chief
         while True:
-            while self.flying < self.workers + ahead and (left := until() - self.taken - self.counted) > 0:
-                rate = learning_rate(self.recipe, tf.constant(self.taken), tf.constant(self.recipe.steps))
-                counts = self.pace.counts(float(rate) / max(self.recipe.learning_rate, 1e-30))
-                near = left <= 2 * sum(counts)  # rounds are of one size there, so that the last step is that of `until`
-                self._schedule([min(*counts, left)] * self.workers if near else counts, not self.asked)
             if self.asked and not self.pushing and self.reading is None:
-                self.reading = self.aside.submit(self.last)
+                self.reading = self.aside.submit(self._read)
+            while planned := self._plan(until() - self.taken - self.counted):
+                for counts, when in planned:
+                    self._schedule(counts, when)
             if not self.flying:
                 return
             yield self._next()
+
+    def _plan(self, left: int) -> list[Plan]:
+        """The rounds to be started now, `left` being the steps that nobody takes yet.
+
+        Around computing all workers exchange together: they begin with what all have come to, when all have ended.
+        """
+        rate = learning_rate(self.recipe, tf.constant(self.taken), tf.constant(self.recipe.steps))
+        counts, when = self.pace.plan(float(rate) / max(self.recipe.learning_rate, 1e-30))
+        near = left <= 2 * sum(counts)
+        if left <= 0 or (self.flying and (near or when == exchange.AROUND)) or self._held():
+            return []
+        if near:  # of about one size, so that the last step is that of `until`
+            return [Plan([min(*counts, n)] * self.workers, exchange.AROUND) for n in shares(left, self.workers) if n]
+        if when == exchange.AROUND:
+            return [Plan(counts, when)] * self.workers
+        ahead = math.ceil(self.workers / 4)  # rounds that wait for a worker, so that none waits for the chief
+        more = max(self.workers + ahead - self.flying, 0)
+        return [Plan(counts, exchange.NEVER if self.asked else when)] * more
+
+    def _held(self) -> bool:
+        """Whether workers must wait for a cut: where they pushed during the last try to read one."""
+        return self.torn and self.reading is not None and not self.reading.done()
 
     def flush(self, give_up: Callable[[], object]) -> None:
         """Let workers push what they have not pushed: call it when rounds have ended. It may take `give_up` for an end.
@@ -154,15 +174,15 @@ class Cluster:
             if self.step() >= self.taken:
                 return
             for _ in range(self.workers):
-                self._schedule([0] * self.workers, True)
+                self._schedule([0] * self.workers, exchange.AROUND)
             while self.flying and not give_up():
                 self._next()
 
-    def _schedule(self, counts: Sequence[int], exchanges: bool) -> None:
+    def _schedule(self, counts: Sequence[int], when: int) -> None:
         """Give the next free worker a round of so many steps."""
-        count = round(sum(counts) / self.workers)
+        count, exchanges = round(sum(counts) / self.workers), when != exchange.NEVER
         fixed = [tf.convert_to_tensor(variable) for variable in self.model.non_trainable_variables]
-        arguments = (self.iterators, tf.constant(counts), tf.constant(exchanges), fixed)
+        arguments = (self.iterators, tf.constant(counts), tf.constant(when), fixed)
         value = self.coordinator.schedule(self._graph(), args=arguments)
         self.flying += 1
         self.pushing += exchanges
@@ -190,7 +210,7 @@ class Cluster:
             self.taken += count
             self.coordinator.done()
             return None
-        report = Report(**{name: value.item() for name, value in result.items()})
+        report = rounds.report(result)
         self.taken += report.steps
         self.pace.note(report)
         return report
@@ -215,10 +235,17 @@ class Cluster:
         self.asked = self.asked or self.pushed >= self.workers
         if self.reading is None or not self.reading.done():
             return None
-        cut = self.reading.result()
-        self.asked, self.reading, self.pushed = False, None, 0
+        cut, whole = self.reading.result()
+        self.asked, self.torn, self.reading = not whole, not whole, None
+        if not whole:
+            return None
+        self.pushed = 0
         return cut
 
     def last(self) -> Cut:
         """What the servers have now; a cut where no round that pushes is under way."""
-        return Cut(self.servers.step(), self.servers.read(), {})
+        return self._read()[0]
+
+    def _read(self) -> tuple[Cut, bool]:
+        parameters, whole = self.servers.read()
+        return Cut(self.servers.step(), parameters, {}), whole

@@ -1,0 +1,488 @@
+"""make bench-scale: whether more machines are faster, on the network people have, beside the bars.
+
+Each process is held to its cores. Rates are in photos a second, medians over what training tells of itself after it has
+warmed up; ratios are of rates measured in one call. Hosts with slow links are the sandbox's (root, Debian).
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from grid.conftest import Grid, held
+from shell import PROJECT, wait_for
+
+from bench import report
+from bench.report import Row
+from depthfield.training import cost
+
+BIG = "network.widths=[24,48,64,96,840]"  # of demo: 13.9 M parameters, 55.7 MB
+PARAMETERS = 13_929_804
+LINKS = {"1 Gbit/s": ("1gbit", "0.2ms"), "100 Mbit/s": ("100mbit", "0.2ms")}
+WARM = 12  # seconds of training that do not count
+SECONDS = 40  # that do
+NO_END = "steps=1000000"
+ROUNDS = 8  # that bytes are counted over
+LOCAL_STEPS = 32  # between two averages of PyTorch's local SGD
+WORKERS, SEEDS = (1, 2, 4, 8), (0, 1, 2)
+STEPS = 1800  # of demo, where scores are compared
+TURN_STEPS = 4  # of a round of each worker there: what rounds adapt to on loopback
+REL = 0.26
+DEMO_PARAMETERS = 812_628
+OURS, THEIRS = "#31688e", "#bbbbbb"
+PEERS = PROJECT / "build/peers"
+OLD = "e4b4094"  # the last commit whose rounds read and wrote parameters and slots, whole
+
+
+class Place(NamedTuple):
+    """Where a process runs: a host of the sandbox, or none for this machine, and its cores."""
+
+    host: str | None = None
+    cores: str = "0,1"
+
+
+class Bench:
+    def __init__(self, folder: Path, grid: Grid | None):
+        self.folder, self.grid, self.runs = folder, grid, 0
+        self.data = folder / "data"
+
+    def command(self, place: Place, words: Sequence[object]) -> list[str]:
+        held_to = ["taskset", "-c", place.cores, *words]
+        if place.host:
+            held_to = ["env", f"GRID_DIR={self.grid.folder}", PROJECT / "tests/grid/sandbox", "as", "root", "--on",
+                       place.host, *held_to]  # fmt: skip
+        return [str(word) for word in held_to]
+
+    def start(self, place: Place, *words: object, log: Path, **options) -> subprocess.Popen:
+        with log.open("a") as file:
+            return subprocess.Popen(
+                self.command(place, words), stdin=subprocess.DEVNULL, stderr=file, stdout=options.pop("stdout", file),
+                text=True, **options,
+            )  # fmt: skip
+
+    def new_run(self) -> Path:
+        self.runs += 1
+        run = self.folder / f"run{self.runs}"
+        (run / "logs").mkdir(parents=True)
+        return run
+
+    def shards(self) -> list[Path]:
+        return sorted((self.data / "rooms/records").glob("train-*"))
+
+    def alone(self, place: Place, changes: Sequence[str] = (), recipe: str = "demo") -> "Rate":
+        """One process."""
+        run = self.new_run()
+        train = self.train(place, run, changes, (), recipe=recipe)
+        with ended([train]):
+            return self.measured(run, train, SECONDS)
+
+    def train(
+        self,
+        place: Place,
+        run: Path,
+        changes: Sequence[str],
+        more: Sequence[object],
+        home: Path = PROJECT,
+        recipe: str = "demo",
+        before: Sequence[object] = (),
+    ) -> subprocess.Popen:
+        settings = [NO_END, "summary_seconds=1", "checkpoint_seconds=100000", "validation_steps=1000000", *changes]
+        options = [word for change in settings for word in ("--set", change)]
+        command = [*before, home / "bin/train-depth", "--recipe", recipe, "--run", run, *options, *more, *self.shards()]
+        one = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"} if len(place.cores) == 1 else {}
+        words = ["env", *(f"{name}={value}" for name, value in one.items()), *command]
+        return self.start(place, *words, log=run / "logs/chief.log", stdout=subprocess.DEVNULL)
+
+    @contextlib.contextmanager
+    def replicas(self, places: Sequence[Place], recipe: str) -> Iterator[tuple[Path, subprocess.Popen]]:
+        """Training by all-reduce at these places; yields the run and the chief, the first of them."""
+        run, names = self.new_run(), [place.host or "127.0.0.1" for place in places]
+        nodes = run / "nodes/1"
+        plan, spec = nodes / "plan.tsv", nodes / "cluster.json"
+        nodes.mkdir(parents=True)
+        roles = ["chief\t0", *(f"worker\t{index}" for index in range(len(places) - 1))]
+        plan.write_text("".join(f"{role}\t{name}\t0\t-\n" for role, name in zip(roles, names, strict=True)))
+        watch = [PROJECT / "bin/watch-nodes", "--run", run, "--host", names[0], "--plan", plan]
+        gather = f"{PROJECT}/bin/gather-spec --run {run} {plan} > {spec}.part && mv {spec}.part {spec}"
+        wait = ["bash", "-c", f'while [[ ! -e {spec} ]]; do sleep 0.2; done; exec "$@"', "wait"]
+        more = ["--cluster", spec]
+        with contextlib.ExitStack() as stack:
+            chief = self.train(places[0], run, (), more, recipe=recipe, before=[*watch, *wait])
+            stack.enter_context(ended([chief]))
+            wait_for((nodes / "watcher-0.json").exists, 60)
+            for index, place in enumerate(places[1:]):
+                node = [PROJECT / "bin/worker-node", "--run", run, "--index", index, "--host", names[index + 1]]
+                words = [*node, "--threads", len(place.cores.split(",")), "--reduce"]
+                started = self.start(place, *words, log=run / f"logs/worker-{index}.log")
+                stack.enter_context(ended([started]))
+            subprocess.run(["bash", "-c", gather], check=True, timeout=180)
+            yield run, chief
+
+    @contextlib.contextmanager
+    def cluster(
+        self,
+        workers: Sequence[Place],
+        servers: Sequence[Place],
+        changes: Sequence[str] = (),
+        home: Path = PROJECT,
+        recipe: str = "demo",
+    ) -> Iterator[tuple[Path, subprocess.Popen]]:
+        """Nodes at these places, and a chief beside the first server; yields the run and the chief."""
+        run, processes, plan = self.new_run(), [], []
+        plan.append(("chief", 0, servers[0]))
+        plan += [(role, index, place) for role, places in (("ps", servers), ("worker", workers))
+                 for index, place in enumerate(places)]  # fmt: skip
+        with contextlib.ExitStack() as stack:
+            for role, index, place in plan[1:]:
+                node = [home / f"bin/{role}-node", "--run", run, "--index", index, "--host", place.host or "127.0.0.1",
+                        "--threads", len(place.cores.split(","))]  # fmt: skip
+                processes.append(self.start(place, *node, log=run / f"logs/{role}-{index}.log"))
+                stack.enter_context(ended(processes[-1:]))
+            text = "".join(f"{role}\t{i}\t{place.host or '127.0.0.1'}\t0\t-\n" for role, i, place in plan)
+            gathered = subprocess.run(
+                [home / "bin/gather-spec", "--run", run], input=text, capture_output=True, text=True, timeout=180
+            )
+            assert gathered.returncode == 0, gathered.stderr
+            (run / "cluster.json").write_text(gathered.stdout)
+            more = ["--cluster", run / "cluster.json"]
+            chief = self.train(Place(servers[0].host), run, changes, more, home, recipe)
+            with ended([chief]):
+                yield run, chief
+
+    def measured(self, run: Path, process: subprocess.Popen, seconds: float) -> "Rate":
+        """The rate of a training after WARM seconds, over at least `seconds` and some rounds."""
+        lines = wait_for(lambda: training(run) or process.poll() is not None, 180, "training")
+        assert process.poll() is None, (run / "logs/chief.log").read_text()[-3000:]
+        warm = lines[0]["time"] + WARM
+        wait_for(lambda: training(run)[-1]["time"] > warm + seconds or process.poll() is not None, seconds * 6 + 300)
+        assert process.poll() is None, (run / "logs/chief.log").read_text()[-3000:]
+        lines = [line for line in training(run) if line["time"] > warm]
+        steps, took = lines[-1]["step"] - lines[0]["step"], lines[-1]["time"] - lines[0]["time"]
+        shares = {name: statistics.median(line.get(name, 0) for line in lines)
+                  for name in ("computing", "waiting", "moving", "round_steps", "exchange_seconds")}  # fmt: skip
+        return Rate(2 * steps / took, **shares)
+
+
+class Rate(NamedTuple):
+    photos_per_second: float
+    computing: float
+    waiting: float
+    moving: float
+    round_steps: float
+    exchange_seconds: float
+
+
+@contextlib.contextmanager
+def ended(processes: Sequence[subprocess.Popen]) -> Iterator[None]:
+    """End processes of ours by their ids, whatever happens."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(15)
+
+
+def training(run: Path) -> list[dict]:
+    """The lines of training that a run has told so far."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [told for line in lines if line.endswith("}") and (told := json.loads(line))["kind"] == "training"]
+
+
+CORE, OTHER, BOTH = (Place(cores=cores) for cores in ("0", "1", "0,1"))
+FAR, OTHER_FAR, SERVER = Place("node1", "0"), Place("node2", "1"), Place("node3", "0,1")
+
+
+def loopback(bench: Bench) -> tuple[list[Row], dict]:
+    """One and two workers on this machine, against one process on one core."""
+    alone = bench.alone(CORE)
+    with bench.cluster([CORE], [OTHER]) as started:
+        one = bench.measured(*started, SECONDS)
+    with bench.cluster([CORE, OTHER], [BOTH]) as started:
+        two = bench.measured(*started, SECONDS)
+    rows = [
+        ratio("1 worker + 1 ps, loopback, to the process alone, a core each", one, alone, 0.93),
+        ratio("2 workers, a core each, + 1 ps, loopback, to one process on one core, demo", two, alone, 1.80),
+    ]
+    return rows, {"alone": alone._asdict(), "one worker": one._asdict(), "two workers": two._asdict()}
+
+
+def links(bench: Bench) -> tuple[list[Row], dict]:
+    """The same with 55.7 MB of parameters and every host behind a slow link; PyTorch's ways on the same hosts."""
+    rows, found = [], {}
+    old = bench.folder / "old"
+    subprocess.run(["git", "worktree", "add", "--detach", old, OLD], cwd=PROJECT, check=True, capture_output=True)
+    try:
+        (old / ".venv").symlink_to(PROJECT / ".venv")
+        for host in ("node1", "node2", "node3"):
+            bench.grid.shape(host, "none")
+        alone = bench.alone(CORE, [BIG])
+        found["alone"] = alone._asdict()
+        for name, link in LINKS.items():
+            for host in ("node1", "node2", "node3"):
+                bench.grid.shape(host, *link)
+            ways = {"adaptive": ([BIG], PROJECT, SECONDS), "H = 1": ([BIG, "round_steps=1"], PROJECT, SECONDS / 2),
+                    "rounds as before, H = 8": ([BIG], old, SECONDS / 2)}  # fmt: skip
+            for way, (changes, home, seconds) in ways.items():
+                with bench.cluster([FAR, OTHER_FAR], [SERVER], changes, home) as started:
+                    rate = bench.measured(*started, seconds)
+                    if way == "adaptive" and name == "1 Gbit/s":
+                        rows += bytes_a_round(bench, started[0])
+                found[f"{name}, {way}"] = rate._asdict()
+                bar = {"1 Gbit/s": 1.7, "100 Mbit/s": 1.3}[name] if way == "adaptive" else None
+                rows.append(ratio(f"2 workers + 1 ps, {name}, 55.7 MB, {way}, to one process", rate, alone, bar))
+            mine = found[f"{name}, adaptive"]["photos_per_second"] / alone.photos_per_second
+            peers = torch(bench, found, name)
+            for way, theirs in peers.items():
+                rows.append(Row(f"the same to PyTorch's {way}, each relative to its own process, {name}",
+                                mine / theirs, 1.0, least=True))  # fmt: skip
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", old], cwd=PROJECT, check=True, capture_output=True)
+    return rows, found
+
+
+def ratio(row: str, rate: Rate, base: Rate, bar: float | None) -> Row:
+    return Row(row, rate.photos_per_second / base.photos_per_second, bar, least=True)
+
+
+def bytes_a_round(bench: Bench, run: Path) -> list[Row]:
+    """What crosses the server's link a round and worker, counted there over some rounds, in float32 parameters."""
+
+    def counted() -> tuple[int, int]:
+        folder = "/sys/class/net/eth0/statistics"
+        shown = bench.grid.run("root", "cat", f"{folder}/tx_bytes", f"{folder}/rx_bytes", on=SERVER.host)
+        sent, received = map(int, shown.stdout.split())
+        return sent, received
+
+    def told() -> int:
+        return len(training(run))
+
+    def next_line() -> tuple[int, int]:
+        before = told()
+        wait_for(lambda: told() > before, 120, "a line of training")
+        return counted()
+
+    sent, received = next_line()
+    first = told()
+    wait_for(lambda: sum(rounds_of(training(run)[first:])) >= ROUNDS, 300, "rounds")
+    after = next_line()
+    rounds = sum(rounds_of(training(run)[first:]))
+    whole = 4 * PARAMETERS * rounds
+    return [
+        Row("bytes pulled a round, counted on the wire, to the parameters in float32", (after[0] - sent) / whole, 1.1),
+        Row("bytes pushed, the same", (after[1] - received) / whole, 0.6),
+    ]
+
+
+def rounds_of(lines: list[dict]) -> list[float]:
+    """How many rounds each line of training tells of."""
+    return [line["rounds"] for line in lines]
+
+
+def torch(bench: Bench, found: dict, link: str) -> dict[str, float]:
+    """PyTorch's ways with two processes on the hosts of the workers, each relative to its own process alone."""
+    patches = bench.data / "rooms/patches"
+
+    def train(places: Sequence[Place], way: str, *more: object) -> float:
+        options = ["--patches", patches, "--widths", "24,48,64,96,840", "--batch", 2]
+        options += ["--warmup", WARM, "--seconds", SECONDS]
+        processes = []
+        for rank, place in enumerate(places):
+            ranks = ["--rank", rank, "--world", 2, "--master", "node1:29500"] if len(places) > 1 else []
+            script = [PEERS / "bin/python", PROJECT / "tests/bench/peers/train.py", "--way", way]
+            log = bench.folder / f"peer-{rank}.log"
+            processes.append(bench.start(place, *script, *options, *ranks, *more, log=log, stdout=subprocess.PIPE))
+        with ended(processes):
+            told, _ = processes[0].communicate(timeout=900)
+        return json.loads(told.splitlines()[-1])["photos_per_second"]
+
+    if "torch alone" not in found:
+        found["torch alone"] = train([CORE], "single")
+    every = ("--every", LOCAL_STEPS)
+    ways = {"DistributedDataParallel": ("ddp",), f"local SGD, H = {LOCAL_STEPS}": ("local-sgd", *every)}
+    ways[f"DiLoCo, H = {LOCAL_STEPS}"] = ("diloco", *every)
+    relative = {}
+    for name, (way, *more) in ways.items():
+        found[f"torch, {name}, {link}"] = train([FAR, OTHER_FAR], way, *more)
+        relative[name] = found[f"torch, {name}, {link}"] / found["torch alone"]
+    return relative
+
+
+def scores(bench: Bench) -> tuple[list[Row], dict]:
+    """The held-out rel after the same number of photos, by 1, 2, 4 and 8 workers that take turns in one process."""
+    found = {}
+    for workers in WORKERS:
+        found[workers] = [scored(bench, workers, seed) for seed in SEEDS]
+    base = statistics.mean(found[1])
+    rows = [
+        Row(f"held-out rel of {workers} workers to that of one, {STEPS} steps of demo, means of seeds 0 to 2",
+            statistics.mean(found[workers]) / base, 1.03)
+        for workers in WORKERS[1:]
+    ]  # fmt: skip
+    return rows, {f"{workers} workers": rels for workers, rels in found.items()}
+
+
+def scored(bench: Bench, workers: int, seed: int) -> float:
+    """The held-out rel of a training in a process of its own, on both cores."""
+    command = [sys.executable, "-m", "bench.turns", workers, TURN_STEPS, seed, STEPS, *bench.shards()]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return float(done.stdout.split()[-1])
+
+
+def to_a_score(bench: Bench) -> tuple[list[Row], dict]:
+    """Seconds of training until the held-out photos reach a rel, on one core and by two workers of a core each."""
+    changes = [f"steps={STEPS}", "validation_steps=150"]
+
+    def seconds(run: Path, process: subprocess.Popen) -> float:
+        wait_for(lambda: process.poll() is not None or reached(run), 900, f"rel {REL}")
+        assert reached(run), (run / "logs/chief.log").read_text()[-3000:]
+        return reached(run) - training(run)[0]["time"]
+
+    def reached(run: Path) -> float | None:
+        path = run / "metrics.jsonl"
+        lines = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+        return next((line["time"] for line in lines if line.get("rel", 9) <= REL), None)
+
+    run = bench.new_run()
+    train = bench.train(CORE, run, changes, ())
+    with ended([train]):
+        alone = seconds(run, train)
+    with bench.cluster([CORE, OTHER], [BOTH], changes) as started:
+        two = seconds(*started)
+    row = Row(f"seconds to held-out rel {REL} on rooms, 2 workers to 1 process, a core each", two / alone, 0.62)
+    return [row], {"one process": alone, "two workers": two}
+
+
+def reduce(bench: Bench) -> tuple[list[Row], dict]:
+    """`small` with two workers by parameter servers and by all-reduce, on this machine and over 1 Gbit/s."""
+    rows, found = [], {}
+    alone = bench.alone(CORE, recipe="small")
+    found["alone"] = alone._asdict()
+    for host in ("node1", "node2", "node3"):
+        bench.grid.shape(host, *LINKS["1 Gbit/s"])
+    for where, places in {"loopback": (CORE, OTHER, BOTH), "1 Gbit/s": (FAR, OTHER_FAR, SERVER)}.items():
+        with bench.cluster(places[:2], places[2:], recipe="small") as started:
+            found[f"{where}, 1 ps"] = bench.measured(*started, SECONDS)._asdict()
+        with bench.replicas(places[:2], recipe="small") as started:
+            found[f"{where}, all-reduce"] = bench.measured(*started, SECONDS)._asdict()
+        for way in ("1 ps", "all-reduce"):
+            rate = found[f"{where}, {way}"]["photos_per_second"]
+            row = f"small, 2 workers, {where}, {way}, to one process"
+            rows.append(Row(row, rate / alone.photos_per_second, None, least=True))
+    return rows, found
+
+
+def many(bench: Bench) -> tuple[list[Row], dict]:
+    """16 workers and 4 parameter servers on this machine: that they train, end, and take what is predicted."""
+    alone = bench.alone(CORE)
+    workers, servers, steps = 16, 4, 4
+    run = bench.folder / "many"
+    settings = {"DATA_DIR": bench.data, "RUN_DIR": bench.folder, "RUNID": "many", "RECIPE": "demo", "GRID": "no"}
+    settings |= {"WORKERS": workers, "PS_NODES": servers, "STEPS": 40 * workers * steps, "WAIT": 600}
+    changes = [f"round_steps={steps}", "summary_seconds=1", "validation_steps=1000000", "checkpoint_seconds=100000"]
+    options = [word for change in changes for word in ("--set", change)]
+    environment = os.environ | {name: str(value) for name, value in settings.items()}
+    with (bench.folder / "many.log").open("w") as log:
+        command = [PROJECT / "sge/cluster.sh", *options]
+        done = subprocess.run(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=1500)
+    text = (bench.folder / "many.log").read_text()
+    assert done.returncode == 0, text[-3000:]
+    lines = training(run)
+    lines = lines[len(lines) // 3 :]
+    rounds = sum(rounds_of(lines[1:])) / workers
+    measured = (lines[-1]["time"] - lines[0]["time"]) / rounds
+    step = 2 / alone.photos_per_second * workers / len(os.sched_getaffinity(0))  # workers share the cores
+    asked = cost.Training(DEMO_PARAMETERS, step, 2, round_steps=steps)
+    predicted = cost.predict(asked, [cost.Host(workers, servers)], cost.Network(1e12)).seconds
+    row = Row("16 workers + 4 ps on this machine: seconds a round, off what plan-cluster predicts, share of it",
+              abs(measured / predicted - 1), 0.2)  # fmt: skip
+    return [row], {"seconds a round": measured, "predicted": predicted, "ended": text.splitlines()[-1]}
+
+
+PARTS = {
+    "loopback": loopback, "links": links, "reduce": reduce, "many": many, "time": to_a_score, "scores": scores,
+}  # fmt: skip
+
+
+def draw(found: dict) -> str:
+    """SVG: photos a second of two workers relative to one process, by network and by way."""
+    bars = []
+    if "loopback" in found:
+        two, alone = (found["loopback"][name]["photos_per_second"] for name in ("two workers", "alone"))
+        bars.append(("loopback, 3.3 MB, depthfield", two / alone, OURS))
+    for link in LINKS if "links" in found else ():
+        rates = {name.removeprefix(f"{link}, "): value for name, value in found["links"].items() if link in name}
+        for way, rate in rates.items():
+            base = found["links"]["alone"]["photos_per_second"]
+            bars.append((f"{link}, 55.7 MB, depthfield {way}", rate["photos_per_second"] / base, OURS))
+        for name, value in found["links"].items():
+            if name.startswith("torch, ") and name.endswith(link):
+                way = name.removeprefix("torch, ").removesuffix(f", {link}")
+                bars.append((f"{link}, 55.7 MB, PyTorch {way}", value / found["links"]["torch alone"], THEIRS))
+    height = 30 + 22 * len(bars)
+    drawn = [f'<rect width="760" height="{height + 20}" fill="white"/>']
+    for times in (0, 1, 2):
+        x = 400 + 160 * times
+        drawn.append(f'<line x1="{x}" y1="20" x2="{x}" y2="{height}" stroke="#bbbbbb"/>')
+        drawn.append(f'<text x="{x}" y="14" text-anchor="middle">{times}</text>')
+    for number, (name, value, colour) in enumerate(bars):
+        y = 28 + 22 * number
+        drawn.append(f'<text x="392" y="{y + 12}" text-anchor="end">{name}</text>')
+        drawn.append(f'<rect x="400" y="{y}" width="{160 * value:.1f}" height="15" fill="{colour}"/>')
+        drawn.append(f'<text x="{406 + 160 * value:.1f}" y="{y + 12}">{value:.2f}</text>')
+    told = "photos a second of two workers with a core each, relative to one process on one core"
+    drawn.append(f'<text x="380" y="{height + 14}" text-anchor="middle">{told}</text>')
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{height + 20}" font-family="sans-serif"'
+    return "\n".join([head + ' font-size="12">', *drawn, "</svg>\n"])
+
+
+def main(names: Sequence[str]) -> int:
+    rows, more = [], {}
+    kept = report.results("scale")
+    needs_hosts = bool({"links", "reduce"} & set(names or PARTS))
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-bench-", dir="/var/tmp")))
+        grid = stack.enter_context(held(folder / "grid")) if needs_hosts else None
+        bench = Bench(folder, grid)
+        bench.data.mkdir()
+        records(bench.data)
+        for name in names or PARTS:
+            begun = time.monotonic()
+            part, found = PARTS[name](bench)
+            rows += part
+            more[name] = found | {"seconds": round(time.monotonic() - begun)}
+            (kept / f"{name}.json").write_text(json.dumps(more[name], indent=1) + "\n")
+            print(f"({name} took {time.monotonic() - begun:.0f} s)", file=sys.stderr, flush=True)
+    (kept / "scale.svg").write_text(draw(more))
+    return report.tell("scale", rows, more)
+
+
+def records(data: Path) -> None:
+    """Rooms of 240×320 with their records, 400 to train on; kept under build/bench for the next call."""
+    kept = report.results("scale") / "data"
+    if not (kept / "rooms/records").exists():
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(parents=True)
+        pipe = "fetch-dataset rooms | make-patches | to-tfrecord > /dev/null"
+        environment = os.environ | {"DATA_DIR": str(kept), "PATH": f"{PROJECT / 'bin'}:{os.environ['PATH']}"}
+        subprocess.run(["bash", "-euo", "pipefail", "-c", pipe], check=True, env=environment)
+    (data / "rooms").symlink_to(kept / "rooms")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
