@@ -95,20 +95,24 @@ def test_one_round_of_four_steps_is_four_rounds_of_one():
         np.testing.assert_allclose(results[0][name], results[1][name], rtol=2e-3, atol=1e-5, err_msg=name)
 
 
-def test_a_step_of_two_workers_with_one_gradient_is_a_step_of_one():
-    twice, once = (dataclasses.replace(RECIPE, steps=steps) for steps in (80, 40))
-    alone, together = new_state(once), new_state(twice)
+def test_a_step_of_four_workers_with_one_gradient_is_a_step_of_one():
+    """Four count as four steps of the schedule, and move the parameters by twice the rate."""
+    four = dataclasses.replace(RECIPE, steps=4 * RECIPE.steps)
+    one = dataclasses.replace(RECIPE, learning_rate=2 * RECIPE.learning_rate)
+    alone, together = new_state(one), new_state(four)
+    for state in (alone, together):
+        state.age.assign(100)  # beyond the rise, which goes by the steps of each
     sums = []
 
     def mean(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         sums.append(len(tensors))
-        return [(tensor + tensor) / 2 for tensor in tensors]
+        return [(tensor + tensor + tensor + tensor) / 4 for tensor in tensors]
 
-    told = rounds.make(alone, once)(iter(photos()), 6)
-    both = rounds.make(together, twice, (), mean, 2)(iter(photos()), 6)
+    told = rounds.make(alone, one)(iter(photos()), 6)
+    all_told = rounds.make(together, four, (), mean, 4)(iter(photos()), 6)
     assert sums == [1 + len(together.model.trainable_variables)]  # the loss, and all gradients at once
-    assert (told.steps, both.steps) == (6, 12) and both.loss == told.loss
-    expected = values(alone) | {"step": np.int64(12)}
+    assert (told.steps, all_told.steps) == (6, 24) and all_told.loss == told.loss
+    expected = values(alone) | {"step": np.int64(24)}
     for name, value in values(together).items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
 

@@ -37,6 +37,7 @@ from depthfield.training.survey import Survey
 from depthfield.training.workers import ALONE_STEPS, Here
 
 HEARTBEAT_SECONDS = 10**6  # watch-nodes notices who is lost; TensorFlow would take one that is suspended for such a one
+ROUND_SECONDS = 5  # at most, where steps are shorter: only between two rounds does the chief look at its signals
 
 ABORTED = "Collective ops is aborted by: "  # what an error of TensorFlow says why in
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
@@ -45,13 +46,13 @@ LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledE
 class Replicas(Here):
     """As Here, in step with the other replicas of a cluster.json without parameter servers; this is one of them."""
 
-    def __init__(self, cluster: dict[str, list[str]], role: str, index: int):
+    def __init__(self, cluster: dict[str, list[str]], role: str, index: int, threads: int | None = None):
         without_proxies()
         os.environ["TF_GRPC_REUSE_PORT"] = "1"  # whoever announced this replica holds its port
         tf.get_logger().setLevel("CRITICAL")
-        own = cores() if not os.environ.get("TF_NUM_INTRAOP_THREADS") else int(os.environ["TF_NUM_INTRAOP_THREADS"])
-        tf.config.threading.set_intra_op_parallelism_threads(own)
-        tf.config.threading.set_inter_op_parallelism_threads(max(4, own))  # with one a replica waits for itself
+        threads = threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or cores())
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(max(4, threads))  # with one a replica waits for itself
         tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[:1], "GPU")
         jobs = tf.compat.v1.ConfigProto().experimental.coordination_config.coordinated_job_list
         for job, nodes in cluster.items():
@@ -122,28 +123,33 @@ class Replicas(Here):
             "photos": [photo._replace(shard=str(photo.shard.absolute())) for photo in photos],
         }
         self.told_text(json.dumps(what))
-        self._tell_variables()
+        self.tell_variables()
 
-    def _tell_variables(self) -> None:
-        for variable in self.state.variables().values():
-            if variable.dtype == tf.float32:  # the others, steps and seeds, are known
-                variable.assign(self.told(variable.numpy()))
+    def tell_variables(self) -> None:
+        of_model = [v for v in rounds.model_variables(self.model).values() if v.dtype == tf.float32]
+        of_slots = zip(*(named.values() for named in self.state.slots.values()), strict=True)
+        for group in (of_model, *of_slots):
+            flat = self.told(np.concatenate([variable.numpy().ravel() for variable in group]))
+            ends = np.cumsum([variable.shape.num_elements() for variable in group])[:-1]
+            for variable, piece in zip(group, np.split(flat, ends), strict=True):
+                variable.assign(piece.reshape(variable.shape))
 
     def rounds(self, batches: Callable[[], tf.data.Dataset], until: Callable[[], int]) -> Iterator[Report | None]:
         """As Here.rounds; the last step is that of `until()`, though a step of all replicas may lead beyond it."""
         iterator, most = iter(batches()), self.recipe.round_steps or ALONE_STEPS
-        validation = self.recipe.validation_steps
+        validation, longest = self.recipe.validation_steps, 1
         while (left := min((end := until()) - self.taken, validation - self.taken % validation)) > 0:
-            count = min(math.ceil(left / self.workers), most)
+            count = min(math.ceil(left / self.workers), most, longest)
             begun = time.monotonic()
-            self._next_round(count)
+            self.next_round(count)
             told = time.monotonic() - begun
             report = self.take(iterator, count)
             self.taken = min(self.taken, end)
+            longest = max(int(ROUND_SECONDS * count / report.seconds), 1)
             yield report._replace(seconds=report.seconds + told, moving=report.moving + told)
-        self._next_round(0)
+        self.next_round(0)
 
-    def _next_round(self, count: int = 0) -> int:
+    def next_round(self, count: int = 0) -> int:
         """How many steps the next round has, as the chief says; takes its values of what is not trained, too."""
         fixed = [self.model.tau, self.model.scale]
         count, *values = self.told([count, *(float(variable.numpy()) for variable in fixed)])
@@ -152,21 +158,20 @@ class Replicas(Here):
         return int(count)
 
 
-def follow(cluster: dict[str, list[str]], index: int) -> None:
+def follow(cluster: dict[str, list[str]], index: int, threads: int | None) -> None:
     """Be the worker `index` of the cluster, in step with the chief, until it ends the training or another one is gone.
 
     What follows is not for a replica to decide: its watcher knows who is gone, and ends this process.
     """
     try:
-        _follow(cluster, index)
+        _follow(Replicas(cluster, "worker", index, threads))
     except LOST as error:
         say(f"worker {index}: another replica is gone ({cause(error)})")
     except tf.errors.OpError as error:
         raise Failure(f"a step failed: {cause(error)}") from None
 
 
-def _follow(cluster: dict[str, list[str]], index: int) -> None:
-    replica = Replicas(cluster, "worker", index)
+def _follow(replica: Replicas) -> None:
     what = json.loads(replica.told_text())
     recipe = recipes.make(what["recipe"], "the chief's recipe")
     photos = [
@@ -177,11 +182,11 @@ def _follow(cluster: dict[str, list[str]], index: int) -> None:
     model = models.build(recipe, tuple(what["similarities"]), what["mean_log_depth"])
     replica.begin(model, recipe, what["step"], {}, set(what["frozen"]))
     replica.state.age.assign(what["age"])
-    replica._tell_variables()
+    replica.tell_variables()
     how = Augmentation(recipe.mirror, recipe.crop, recipe.turn, recipe.colour)
     iterator = iter(batches.endless(photos, recipe.batch_size, how, replica.stream()))
     say(f"replica {replica.number} of {replica.workers}: {len(photos)} photos, from step {replica.taken}")
-    while count := replica._next_round():
+    while count := replica.next_round():
         replica.take(iterator, count)
     say(f"replica {replica.number} has ended at step {replica.taken}, with parameters {digest(model)}")
 
