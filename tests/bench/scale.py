@@ -27,8 +27,9 @@ from depthfield.training import cost
 BIG = "network.widths=[24,48,64,96,840]"  # of demo: 13.9 M parameters, 55.7 MB
 PARAMETERS = 13_929_804
 LINKS = {"1 Gbit/s": ("1gbit", "0.2ms"), "100 Mbit/s": ("100mbit", "0.2ms")}
-WARM = 6  # seconds of training that do not count
-SECONDS = 12  # that do
+WARM = 12  # seconds of training that do not count
+SECONDS = 40  # that do
+LINES = 4  # of training, at least
 NO_END = "steps=1000000"
 ROUNDS = 8  # that bytes are counted over
 LOCAL_STEPS = 32  # between two averages of PyTorch's local SGD
@@ -165,9 +166,17 @@ class Bench:
         lines = wait_for(lambda: training(run) or process.poll() is not None, 180, "training")
         assert process.poll() is None, (run / "logs/chief.log").read_text()[-3000:]
         warm = lines[0]["time"] + WARM
-        wait_for(lambda: training(run)[-1]["time"] > warm + seconds or process.poll() is not None, seconds * 6 + 300)
+
+        def known() -> list[dict]:
+            return [line for line in training(run) if line["time"] > warm]
+
+        def enough() -> bool:
+            lines = known()
+            return len(lines) > LINES and lines[-1]["time"] - lines[0]["time"] > seconds
+
+        wait_for(lambda: enough() or process.poll() is not None, seconds * 6 + 300)
         assert process.poll() is None, (run / "logs/chief.log").read_text()[-3000:]
-        lines = [line for line in training(run) if line["time"] > warm]
+        lines = known()
         steps, took = lines[-1]["step"] - lines[0]["step"], lines[-1]["time"] - lines[0]["time"]
         shares = {name: statistics.median(line.get(name, 0) for line in lines)
                   for name in ("computing", "waiting", "moving", "round_steps", "exchange_seconds")}  # fmt: skip

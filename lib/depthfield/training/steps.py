@@ -92,10 +92,16 @@ def make(
         stride = 1 if mean is None else workers  # steps of the schedule that one of ours is
 
         def one_step(done, total, waited, moved, parameters, slots):
-            begun = tf.timestamp()
-            batch = next(iterator)
-            with tf.control_dependencies([batch["present"]]):
-                waited += tf.timestamp() - begun
+            # Operations run in any order: times mean something where all that is measured hangs together.
+            with tf.control_dependencies(list(parameters.values())):
+                begun = tf.timestamp()
+            with tf.control_dependencies([begun]):
+                batch = next(iterator)
+            with tf.control_dependencies(list(batch.values())):
+                there = tf.timestamp()
+            with tf.control_dependencies([there]):
+                batch = {name: tf.identity(value) for name, value in batch.items()}
+            waited += there - begun
             now = tf.cast(done, tf.int64)
             scheduled = step + now * stride
             watched = [parameters[path] for path in tuned]
