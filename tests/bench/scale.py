@@ -61,17 +61,17 @@ class Bench:
         self.folder, self.grid, self.runs = folder, grid, 0
         self.data = folder / "data"
 
-    def command(self, place: Place, words: Sequence[object]) -> list[str]:
-        held_to = ["taskset", "-c", place.cores, *words]
+    def command(self, place: Place, words: Sequence[object], home: Path = PROJECT) -> list[str]:
+        held_to = ["taskset", "-c", place.cores, "env", f"PYTHONPATH={home / 'lib'}", *words]
         if place.host:
             held_to = ["env", f"GRID_DIR={self.grid.folder}", PROJECT / "tests/grid/sandbox", "as", "root", "--on",
                        place.host, *held_to]  # fmt: skip
         return [str(word) for word in held_to]
 
-    def start(self, place: Place, *words: object, log: Path, **options) -> subprocess.Popen:
+    def start(self, place: Place, *words: object, log: Path, home: Path = PROJECT, **options) -> subprocess.Popen:
         with log.open("a") as file:
             return subprocess.Popen(
-                self.command(place, words), stdin=subprocess.DEVNULL, stderr=file, stdout=options.pop("stdout", file),
+                self.command(place, words, home), stdin=subprocess.DEVNULL, stderr=file, stdout=options.pop("stdout", file),
                 text=True, **options,
             )  # fmt: skip
 
@@ -106,7 +106,7 @@ class Bench:
         command = [*before, home / "bin/train-depth", "--recipe", recipe, "--run", run, *options, *more, *self.shards()]
         one = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"} if len(place.cores) == 1 else {}
         words = ["env", *(f"{name}={value}" for name, value in one.items()), *command]
-        return self.start(place, *words, log=run / "logs/chief.log", stdout=subprocess.DEVNULL)
+        return self.start(place, *words, log=run / "logs/chief.log", home=home, stdout=subprocess.DEVNULL)
 
     @contextlib.contextmanager
     def replicas(self, places: Sequence[Place], recipe: str) -> Iterator[tuple[Path, subprocess.Popen]]:
@@ -148,7 +148,7 @@ class Bench:
         with contextlib.ExitStack() as stack:
             for role, index, place in plan[1:]:
                 node = [home / f"bin/{role}-node", "--run", run, "--index", index]
-                started = self.start(place, *node, *where(place), log=run / f"logs/{role}-{index}.log")
+                started = self.start(place, *node, *where(place), log=run / f"logs/{role}-{index}.log", home=home)
                 stack.enter_context(ended([started]))
             text = "".join(f"{role}\t{i}\t{place.host or '127.0.0.1'}\t0\t-\n" for role, i, place in plan)
             gathered = subprocess.run(

@@ -171,7 +171,7 @@ def told(worker=0, steps=8, step=0.1, moving=0.01, lost=0.0, hidden=False) -> Re
 
 
 def paced(*reports: Report, workers: int = 1, times: int = 8) -> pace.Pace:
-    made = pace.Pace(workers, 0)
+    made = pace.Pace(workers, 0, 10**6)
     for _ in range(times):
         for report in reports:
             made.note(report)
@@ -185,12 +185,12 @@ def test_rounds_have_as_many_steps_as_exchanges_cost():
 
 
 def test_rounds_grow_with_the_square_of_the_rates_fall_where_they_are_too_short():
-    slow = paced(told(moving=0.4))
-    assert [slow.plan(rate).counts for rate in (1.0, 0.8, 0.1)] == [[32], [50], [67]]
+    slow = paced(told(moving=0.8))
+    assert [slow.plan(rate).counts for rate in (1.0, 0.8, 0.1)] == [[64], [100], [134]]
 
 
 def test_a_network_that_is_too_slow_is_hidden_beside_computing():
-    assert paced(told(moving=0.6)).plan(1.0) == ([32], BESIDE)
+    assert paced(told(moving=1.7)).plan(1.0) == ([64], BESIDE)
     assert paced(told(moving=10.0)).plan(1.0) == ([110], BESIDE)
 
 
@@ -199,8 +199,15 @@ def test_a_fast_worker_takes_more_steps_so_that_rounds_end_together():
     assert counts == [10, 19]
 
 
+def test_a_short_training_has_short_rounds():
+    short = pace.Pace(4, 0, 2000)
+    for _ in range(3):
+        short.note(told(moving=0.8))
+    assert short.plan(1.0).counts[0] == 10
+
+
 def test_a_number_of_steps_that_is_set_is_kept():
-    fixed = pace.Pace(2, 5)
+    fixed = pace.Pace(2, 5, 10**6)
     fixed.note(told(moving=5.0))
     assert fixed.plan(1.0).counts == [5, 5]
 

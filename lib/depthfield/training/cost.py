@@ -24,6 +24,7 @@ WORTH = 0.5  # of a worker's own rate: one that adds less is one too many
 STRETCHED = 2  # times: of rounds longer than Pace wants, how much longer workers may make each other's
 COPIES = 2  # of its share that a server holds: the parameters, and a message
 DELAYS = 6  # one way each: a push, a pull, their answers, and what gRPC asks for the tensors
+LONG = 10**6  # steps: of a training that is long enough for rounds of any length
 REST = 60  # rounds after which Pace has come to rest
 LINKS = {"1 Gbit/s": (125e6, "#d95f02"), "10 Gbit/s": (1.25e9, "#1b9e77"), "100 Gbit/s": (12.5e9, "#7570b3")}
 
@@ -135,7 +136,7 @@ def predict(training: Training, placed: Sequence[Host], network: Network) -> Pre
             low, high = (middle, high) if max(whole, shortest) > middle else (low, middle)
         return high, exchange
 
-    pace = Pace(1, training.round_steps)
+    pace = Pace(1, training.round_steps, LONG)
     for _ in range(REST):
         (steps,), when = pace.plan(rate=1.0)
         beside, computing = when == BESIDE, steps * training.step

@@ -1,10 +1,10 @@
 """How many steps a round has on a cluster, and whether it exchanges around them or beside them.
 
 As few as keep the workers computing: the further they go by themselves, the more they disagree. What a worker does
-besides computing is a TOLERATED share of its time, as long as that takes no more than LONGEST steps. These may grow by
-the square of the learning rate's fall (Gu et al. 2024, the quadratic synchronisation rule), GROWTH times at most. Where
-a network is so slow that LONGEST steps leave HIDDEN of the time to exchanges, these run beside computing, and rounds
-last as long as they do.
+besides computing is a TOLERATED share of its time, as long as that takes no more than LONGEST steps, and a training has
+no fewer than FEWEST rounds. Steps may grow by the square of the learning rate's fall (Gu et al. 2024, the quadratic
+synchronisation rule), GROWTH times at most. Where a network is so slow that so many steps leave HIDDEN of the time to
+exchanges, these run beside computing, and rounds last as long as they do.
 
 Workers that compute faster take more steps, so that all rounds last about as long as each other and no difference is
 old when it is pushed (Liu et al. 2024, dynamic local steps).
@@ -17,8 +17,8 @@ from typing import NamedTuple
 from depthfield.training.exchange import AROUND, BESIDE
 from depthfield.training.rounds import Report
 
-TOLERATED, HIDDEN = 0.06, 0.15
-LONGEST, GROWTH = 32, 4
+TOLERATED, HIDDEN = 0.06, 0.25
+LONGEST, FEWEST, GROWTH = 64, 50, 4
 NEW = 0.3  # of a mean that the last round makes up
 FIRST = 2  # steps of a round of a worker that no times are known of
 BUILDING = 1  # rounds of a worker, whose times are of no use: it builds its graph
@@ -34,8 +34,9 @@ class Plan(NamedTuple):
 class Pace:
     """What rounds have taken so far, and what the next one shall be."""
 
-    def __init__(self, workers: int, fixed: int):
+    def __init__(self, workers: int, fixed: int, steps: int):
         self.workers, self.fixed = workers, fixed  # a number of steps for all rounds, 0 to adapt it
+        self.longest = max(1, min(LONGEST, steps // (workers * FEWEST)))  # of a training of so many steps
         self.rounds = [0] * workers
         self.step: list[float | None] = [None] * workers  # seconds of one
         self.moving: list[float] = [0.0] * workers  # of an exchange
@@ -63,7 +64,8 @@ class Pace:
             return Plan([self.fixed or FIRST] * self.workers, AROUND)
         moving = max(self.moving[worker] for worker in known)
         lost = min(self.lost[worker] for worker in known)  # others also wait for the slowest, longer with more steps
-        longest = LONGEST * min(1 / max(rate, 1e-3) ** 2, GROWTH) * min(self.step[worker] for worker in known)
+        growth = min(1 / max(rate, 1e-3) ** 2, GROWTH)
+        longest = self.longest * growth * min(self.step[worker] for worker in known)
         beside = moving > HIDDEN * longest
         seconds = max(longest, 1.1 * moving) if beside else min((moving + lost) / TOLERATED, longest)
         counts = [max(1, math.ceil(seconds / step)) if step else FIRST for step in self.step]

@@ -118,7 +118,7 @@ class Cluster:
         self.thaw, self.taken = int(recipe.frozen_share * recipe.steps), step
         parts = exchange.vectors(model, frozen)
         self.servers = exchange.Servers(model, parts, self.devices, self.workers, step)
-        self.pace = Pace(self.workers, recipe.round_steps)
+        self.pace = Pace(self.workers, recipe.round_steps, recipe.steps)
         self.graphs, self.iterators = {}, None
         self.finished: queue.Queue = queue.Queue()
         self.flying = self.pushing = 0  # rounds that are under way; those of them that push
