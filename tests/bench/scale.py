@@ -71,8 +71,8 @@ class Bench:
     def start(self, place: Place, *words: object, log: Path, home: Path = PROJECT, **options) -> subprocess.Popen:
         with log.open("a") as file:
             return subprocess.Popen(
-                self.command(place, words, home), stdin=subprocess.DEVNULL, stderr=file, stdout=options.pop("stdout", file),
-                text=True, **options,
+                self.command(place, words, home), stdin=subprocess.DEVNULL, stderr=file,
+                stdout=options.pop("stdout", file), text=True, **options,
             )  # fmt: skip
 
     def new_run(self) -> Path:
