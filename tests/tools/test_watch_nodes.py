@@ -27,7 +27,7 @@ from test_cluster_commands import BIN, failed, hasten, run, session
 
 from depthfield.cluster import announcements, lifeline
 
-SOON = 25  # seconds for what takes less than one on an idle machine; a host is lost after 30
+SOON = 60  # seconds for what takes less than one on an idle machine; a host is lost after 30
 
 NODE = """
 import json, os, sys

@@ -122,13 +122,13 @@ def test_what_is_recommended_keeps_servers_half_idle_with_as_few_as_that_takes()
 def test_no_worker_is_recommended_that_only_waits_for_the_chief():
     slow_chief = Network(GBIT * 10, costs=Costs(chief=0.2))
     found = recommend(Room(500, 499, apart), BIG, slow_chief)
-    assert found.workers < 20 and found.speed_up > 0.6 * found.workers
+    assert found.workers < 40 and found.speed_up > 0.6 * found.workers
     for workers in (50, 500):
         assert predict(BIG, apart(100, workers), slow_chief).seconds == pytest.approx(workers * 0.2)
 
 
 def test_where_all_hosts_serve_workers_are_as_many_as_have_slots():
-    found = recommend(cost.room([Machine("a", 8), Machine("b", 8)]), BIG, Network(GBIT))
+    found = recommend(cost.room([Machine("a", 8), Machine("b", 8)]), BIG, Network(GBIT / 2))
     assert (found.servers, found.workers) == (2, 13) and found.busy > BUSY
     assert found.steps > LONGEST
 
