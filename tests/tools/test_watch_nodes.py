@@ -27,7 +27,7 @@ from test_cluster_commands import BIN, failed, hasten, run, session
 
 from depthfield.cluster import announcements, lifeline
 
-SOON = 60  # seconds for what takes less than one on an idle machine; a host is lost after 30
+SOON = 25  # seconds for what takes less than one on an idle machine; a host is lost after 30
 
 NODE = """
 import json, os, sys
@@ -371,7 +371,7 @@ def test_why_a_command_failed_is_told_and_only_a_broken_cluster_is_tried_again(t
         (2, without_ps): (2, None, broke),
         (99, without_ps): (75, "bert\n", broke),
     }
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(3) as pool:
         found = [pool.submit(end, number, *how) for number, how in enumerate(ends)]
     assert [one.result() for one in found] == list(ends.values())
 
