@@ -275,10 +275,9 @@ def bytes_a_round(bench: Bench, run: Path) -> list[Row]:
     """What crosses the server's link a round and worker, counted there over some rounds, in float32 parameters."""
 
     def counted() -> tuple[int, int]:
-        folder = "/sys/class/net/eth0/statistics"
-        shown = bench.grid.run("root", "cat", f"{folder}/tx_bytes", f"{folder}/rx_bytes", on=SERVER.host)
-        sent, received = map(int, shown.stdout.split())
-        return sent, received
+        shown = bench.grid.run("root", "cat", "/proc/net/dev", on=SERVER.host).stdout
+        (numbers,) = (line.split()[1:] for line in shown.splitlines() if line.split()[0] == "eth0:")
+        return int(numbers[8]), int(numbers[0])
 
     def told() -> int:
         return len(training(run))
