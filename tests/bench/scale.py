@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from grid.conftest import Grid, held
-from shell import PROJECT, wait_for
+from shell import PROJECT, options, wait_for
 
 from bench import report
 from bench.report import Row
@@ -102,8 +102,17 @@ class Bench:
         before: Sequence[object] = (),
     ) -> subprocess.Popen:
         settings = [NO_END, "summary_seconds=1", "checkpoint_seconds=100000", "validation_steps=1000000", *changes]
-        options = [word for change in settings for word in ("--set", change)]
-        command = [*before, home / "bin/train-depth", "--recipe", recipe, "--run", run, *options, *more, *self.shards()]
+        command = [
+            *before,
+            home / "bin/train-depth",
+            "--recipe",
+            recipe,
+            "--run",
+            run,
+            *options(settings),
+            *more,
+            *self.shards(),
+        ]
         one = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"} if len(place.cores) == 1 else {}
         words = ["env", *(f"{name}={value}" for name, value in one.items()), *command]
         return self.start(place, *words, log=run / "logs/chief.log", home=home, stdout=subprocess.DEVNULL)
@@ -406,10 +415,9 @@ def many(bench: Bench) -> tuple[list[Row], dict]:
     settings = {"DATA_DIR": bench.data, "RUN_DIR": bench.folder, "RUNID": "many", "RECIPE": "demo", "GRID": "no"}
     settings |= {"WORKERS": workers, "PS_NODES": servers, "STEPS": 40 * workers * steps, "WAIT": 600}
     changes = [f"round_steps={steps}", "summary_seconds=1", "validation_steps=1000000", "checkpoint_seconds=100000"]
-    options = [word for change in changes for word in ("--set", change)]
     environment = os.environ | {name: str(value) for name, value in settings.items()}
     with (bench.folder / "many.log").open("w") as log:
-        command = [PROJECT / "sge/cluster.sh", *options]
+        command = [PROJECT / "sge/cluster.sh", *options(changes)]
         done = subprocess.run(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=1500)
     text = (bench.folder / "many.log").read_text()
     assert done.returncode == 0, text[-3000:]

@@ -234,17 +234,9 @@ class Training:
 
     def batches(self) -> tf.data.Dataset:
         """The batches of this process, or of the worker that calls this: they follow from the seed and the step."""
-        recipe, first = self.recipe, self.first
+        recipe = self.recipe
         how = Augmentation(recipe.mirror, recipe.crop, recipe.turn, recipe.colour)
-        stream = batches.Stream(recipe.seed, first)
-        if isinstance(self.executor, Replicas):
-            stream = self.executor.stream()
-        elif isinstance(self.executor, Cluster):
-            # What happened to a photo before an attempt died differs from what happens to it now: attempts are told
-            # apart by the step they begin at.
-            workers = self.executor.workers
-            stream = batches.Stream(recipe.seed, first // workers, 1 + first, self.executor.worker(), workers)
-        return batches.endless(self.photos.train, recipe.batch_size, how, stream)
+        return batches.endless(self.photos.train, recipe.batch_size, how, self.executor.stream())
 
     def diverged(self, what: str, step: int) -> Failure:
         return Failure(

@@ -102,7 +102,7 @@ class Replicas(Here):
         return [tf.reshape(piece, tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
 
     def begin(self, model: DepthField, recipe: Recipe, step: int, slots: dict, frozen: Collection[str]) -> None:
-        self.frozen, self.first = frozen, step
+        self.frozen = frozen
         super().begin(model, recipe, step, slots, frozen)
 
     def round(self, frozen: Collection[str] = ()) -> Callable[[tf.data.Iterator, int], Report]:

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from depthfield.cluster.node import without_proxies
 from depthfield.network.model import DepthField
+from depthfield.records.batches import Stream
 from depthfield.tool import Failure
 from depthfield.training import exchange, rounds
 from depthfield.training.exchange import shares
@@ -49,12 +50,16 @@ class Here:
         The variables `frozen` stay as they are in the first `frozen_share` of the recipe's steps.
         """
         self.model, self.recipe, self.thaw = model, recipe, int(recipe.frozen_share * recipe.steps)
-        self.state, self.taken = rounds.state(model, recipe), step
+        self.state, self.first, self.taken = rounds.state(model, recipe), step, step
         self.state.step.assign(step)
         for name, variable in self.state.slots_by_name().items() if slots else ():
             variable.assign(slots[name])
         self.pretraining = self.round(frozen) if frozen else None
         self.tuning = self.round()
+
+    def stream(self) -> Stream:
+        """Which batches this process trains on, or the worker that calls this in the graph of its batches."""
+        return Stream(self.recipe.seed, self.first)
 
     def round(self, frozen: Collection[str] = ()) -> Callable[[tf.data.Iterator, int], Report]:
         return rounds.make(self.state, self.recipe, frozen)
@@ -115,7 +120,7 @@ class Cluster:
     def begin(self, model: DepthField, recipe: Recipe, step: int, slots: dict, frozen: Collection[str]) -> None:
         """As Here.begin; slots begin anew on each worker."""
         self.model, self.recipe, self.frozen = model, recipe, frozen
-        self.thaw, self.taken = int(recipe.frozen_share * recipe.steps), step
+        self.thaw, self.first, self.taken = int(recipe.frozen_share * recipe.steps), step, step
         parts = exchange.vectors(model, frozen)
         self.servers = exchange.Servers(model, parts, self.devices, self.workers, step)
         self.pace = Pace(self.workers, recipe.round_steps, recipe.steps)
@@ -148,10 +153,12 @@ class Cluster:
 
         Around computing all workers exchange together: they begin with what all have come to, when all have ended.
         """
+        if left <= 0 or self._held():
+            return []
         rate = learning_rate(self.recipe, tf.constant(self.taken), tf.constant(self.recipe.steps))
         counts, when = self.pace.plan(float(rate) / max(self.recipe.learning_rate, 1e-30))
         near = left <= 2 * sum(counts)
-        if left <= 0 or (self.flying and (near or when == exchange.AROUND)) or self._held():
+        if self.flying and (near or when == exchange.AROUND):
             return []
         if near:  # of about one size, so that the last step is that of `until`
             return [Plan([min(*counts, n)] * self.workers, exchange.AROUND) for n in shares(left, self.workers) if n]
@@ -218,13 +225,17 @@ class Cluster:
     def _graph(self) -> Callable:
         frozen = self.frozen if self.taken < self.thaw else ()
         if bool(frozen) not in self.graphs:
-            index = tf.distribute.coordinator.experimental_get_current_worker_index
-            self.graphs[bool(frozen)] = exchange.make(self.servers, self.model, self.recipe, frozen, index)
+            self.graphs[bool(frozen)] = exchange.make(self.servers, self.model, self.recipe, frozen, self.worker)
         return self.graphs[bool(frozen)]
 
     def worker(self) -> tf.Tensor:
-        """The index of the worker, int64 []: in the graph of its batches."""
+        """The index of the worker, int64 []: in its graphs."""
         return tf.distribute.coordinator.experimental_get_current_worker_index()
+
+    def stream(self) -> Stream:
+        """As Here.stream. What happened to a photo before an attempt died differs from what happens to it now: attempts
+        are told apart by the step they begin at."""
+        return Stream(self.recipe.seed, self.first // self.workers, 1 + self.first, self.worker(), self.workers)
 
     def step(self) -> int:
         """The step of a cut: what workers have pushed so far, all together."""
