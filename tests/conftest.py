@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from clients import Clients
-from shell import PROJECT, SMALL, options, records
+from shell import PROJECT, QUICK, SMALL, TINY, options, processes_of, records
 
 from depthfield import files
 from depthfield.cluster import gridengine
@@ -81,3 +81,25 @@ def pytest_unconfigure(config):
     for reason, count in reasons.items():
         how = "; as root on Debian, `make test` without GRID=no includes them" if reason.startswith("no grid") else ""
         print(f"left out: {count} tests ({reason}){how}")
+
+
+@pytest.fixture
+def on_this_machine(prepared, tmp_path):
+    """Starts sge/cluster.sh with given settings, its run and its log in tmp_path; ends it and whatever it left by their
+    ids whatever happens."""
+    started = []
+
+    def start(*arguments: str, **settings: str) -> subprocess.Popen:
+        where = {"DATA_DIR": str(prepared), "RUN_DIR": str(tmp_path), "RUNID": "run", "GRID": "no"}
+        with (tmp_path / "log").open("w") as log:
+            words = [PROJECT / "sge/cluster.sh", f"RECIPE={QUICK}", *options(TINY), *arguments]
+            process = subprocess.Popen(words, env=os.environ | where | settings, stdout=log, stderr=log, cwd=tmp_path)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+    for process in processes_of(tmp_path / "run"):
+        process.kill()

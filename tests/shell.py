@@ -1,11 +1,13 @@
 """What tests and benchmarks of commands share: where the project is, small records made by one pipe, waiting."""
 
+import json
 import os
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -44,3 +46,13 @@ def wait_for(what: Callable, seconds: float = 90, why: str = "what the test wait
             return found
         time.sleep(min(max(0.05, 4 * (time.monotonic() - begun)), 2))  # a look at the grid keeps a core busy
     pytest.fail(f"{why} did not come within {seconds} s")
+
+
+def lines(path: Path) -> list[dict]:
+    """What a file of JSON lines holds so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def processes_of(run: Path) -> list[psutil.Process]:
+    """All processes with this run on their command line: nodes, their keepers, train-depth, watch-nodes."""
+    return [p for p in psutil.process_iter(["cmdline"]) if str(run) in (p.info["cmdline"] or [])]

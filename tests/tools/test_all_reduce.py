@@ -1,5 +1,6 @@
 """Real trainings by all-reduce, without parameter servers: the chief and one worker, one of them killed on the way."""
 
+import functools
 import hashlib
 import json
 import os
@@ -7,48 +8,16 @@ import signal
 import subprocess
 
 import numpy as np
-import psutil
 import pytest
 from conftest import run as command
-from shell import PROJECT, QUICK, TINY, options, shards, wait_for
+from shell import QUICK, TINY, lines, options, processes_of, shards, wait_for
 
 ALL_REDUCE = {"WORKERS": "2", "PS_NODES": "0"}
 
 
-def lines(path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def processes_of(run) -> list[psutil.Process]:
-    """All processes with this run on their command line: nodes, their keepers, train-depth, watch-nodes."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if str(run) in (process.info["cmdline"] or []):
-            found.append(process)
-    return found
-
-
 @pytest.fixture
-def cluster(prepared, tmp_path):
-    """Starts sge/cluster.sh on this machine; ends it and whatever it left by their ids whatever happens."""
-    started = []
-
-    def start(*arguments: str, **settings: str) -> subprocess.Popen:
-        where = {"DATA_DIR": str(prepared), "RUN_DIR": str(tmp_path), "RUNID": "run", "GRID": "no"}
-        with (tmp_path / "log").open("w") as log:
-            words = [PROJECT / "sge/cluster.sh", f"RECIPE={QUICK}", *options([*TINY, "summary_seconds=0"]), *arguments]
-            process = subprocess.Popen(
-                words, env=os.environ | where | ALL_REDUCE | settings, stdout=log, stderr=log, cwd=tmp_path
-            )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-    for process in processes_of(tmp_path / "run"):
-        process.kill()
+def cluster(on_this_machine):
+    return functools.partial(on_this_machine, "--set", "summary_seconds=0", **ALL_REDUCE)
 
 
 def trains_beyond(run, step: int, shell: subprocess.Popen) -> None:
