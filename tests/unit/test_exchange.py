@@ -200,7 +200,7 @@ def test_a_fast_worker_takes_more_steps_so_that_rounds_end_together():
 
 
 def test_a_short_training_has_short_rounds():
-    short = pace.Pace(4, 0, 2000)
+    short = pace.Pace(4, 0, 4000)
     for _ in range(3):
         short.note(told(moving=0.8))
     assert short.plan(1.0).counts[0] == 10

@@ -18,7 +18,7 @@ from depthfield.training.exchange import AROUND, BESIDE
 from depthfield.training.rounds import Report
 
 TOLERATED, HIDDEN = 0.05, 0.25
-LONGEST, FEWEST, GROWTH = 100, 50, 4
+LONGEST, FEWEST, GROWTH = 100, 100, 4
 NEW = 0.3  # of a mean that the last round makes up
 FIRST = 2  # steps of a round of a worker that no times are known of
 BUILDING = 1  # rounds of a worker, whose times are of no use: it builds its graph
