@@ -16,6 +16,8 @@ class Doubts(NamedTuple):
     pixels: int = 0  # of the depth map
     greatest: int = 0  # of these, taken for no measurement because they hold the greatest value of the format
     apart: tuple[float, float] | None = None  # metres: where all others end and the farthest, far from them, begin
+    median: float | None = None  # metres, where the next is known
+    usual: tuple[float, float] | None = None  # metres: where the median depth of such photos lies
 
 
 class Sample(NamedTuple):
