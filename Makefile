@@ -66,7 +66,7 @@ training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--st
 records = $(DATA_DIR)/$(DATASET)/records
 
 .PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce predict export \
-	tb demo test test-long lint working-notes trial grid-packages grid-test grid-demo bench-grid bench-field bench-scale
+	tb demo test test-long test-ecosystem lint working-notes trial grid-packages grid-test grid-demo bench-grid bench-field bench-scale
 
 help: ## show this
 	@echo "targets:"
@@ -167,6 +167,18 @@ grid-packages: # Grid Engine for its tests, where this is root on Debian; GRID=n
 test-long: install grid-packages ## the tests that wait for time limits, or take long for other reasons
 	$(pytest) -m long
 
+# TensorFlow Datasets and Hugging Face's datasets, for the tests of what they read; the rest they find in .venv, but for
+# protobuf: TensorFlow Datasets needs an older one.
+site-packages = import sysconfig; print(sysconfig.get_path("purelib"))
+build/ecosystem/installed: tests/ecosystem.txt .venv/installed
+	.venv/bin/python -m venv build/ecosystem
+	.venv/bin/python -c '$(site-packages)' > $$(build/ecosystem/bin/python -c '$(site-packages)')/project.pth
+	build/ecosystem/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+test-ecosystem: install build/ecosystem/installed ## whether TensorFlow Datasets and Hugging Face's datasets read records
+	PYTHONPATH=lib $(without_settings) build/ecosystem/bin/python -m pytest -n 0 tests/tools/test_ecosystem.py
+
 grid-test: install grid-packages ## the tests on a real Grid Engine alone (root, Debian)
 	$(pytest) tests/grid
 
@@ -197,6 +209,8 @@ working-notes:
 lint: install working-notes
 	.venv/bin/ruff check lib bin tests
 	.venv/bin/shellcheck -x lib/*.sh sge/*.sh tests/*.sh tests/grid/packages tests/grid/demo .ci/run
+	@for section in post environment runscript test; do awk -v name=%$$section '/^%/ { on = $$1 == name; next } on' \
+		sge/depthfield.def | .venv/bin/shellcheck --shell sh - || { echo "sge/depthfield.def: %$$section" >&2; exit 1; }; done
 	.venv/bin/lint-imports --no-logo
 
 trial: install ## the whole chain on REAL, folders of photos with depth: make trial REAL=../shared/real/tabletop

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from depthfield import files
-from depthfield.records import patches, shards
+from depthfield.records import metadata, patches, shards
 from depthfield.tool import Failure, progress, say
 
 SPLITS = ("train", "test")
@@ -23,7 +23,8 @@ def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: boo
     """Pack patch files, in the order of their names, into `count` shards OUT/SPLIT-00000-of-COUNT.tfrecord a split.
 
     The split is the patch file's folder, train or test. What a set of shards is made of is kept beside it in
-    .SPLIT.json; a set that was made of the same files, all older than it, is kept. With `whole`, these are all the
+    .SPLIT.json; a set that was made of the same files, all older than it, is kept. For TensorFlow Datasets, metadata
+    stand beside the shards (see `metadata`). With `whole`, these are all the
     patch files there are, and the shards of a split that none of them is of are removed. Patch files that cannot be
     read are named and left out.
 
@@ -51,6 +52,7 @@ def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: boo
     for split, made in fresh.items():
         write(list(map(Path, made)), shards.names(out, split, min(count, len(made))))
         files.write_json(out / f".{split}.json", {"version": shards.VERSION, "photos": made})
+    metadata.write(out, {split: lengths(out, split) for split in SPLITS})
     return Packed([shard for split in SPLITS if asked[split] for shard in sorted(out.glob(pattern(split)))], refused)
 
 
@@ -105,9 +107,20 @@ def refuse_shared(made: dict[str, dict[str, str]], before: Sequence[str]) -> Non
 def write(paths: Sequence[Path], names: Sequence[Path]) -> None:
     """Write the shards `names`, as many photos in each within one."""
     remaining = iter(progress(paths, len(paths), "photos"))
-    for index, name in enumerate(names):
-        size = len(paths) * (index + 1) // len(names) - len(paths) * index // len(names)
+    for size, name in zip(sizes(len(paths), len(names)), names, strict=True):
         shards.write(name, encoded(itertools.islice(remaining, size)))
+
+
+def lengths(out: Path, split: str) -> list[int]:
+    """How many photos are in each shard of a split; [] where it has no complete set of shards."""
+    photos, count = len(recorded(out, split)), len(list(out.glob(pattern(split))))
+    complete = all(path.exists() for path in shards.names(out, split, count))
+    return sizes(photos, count) if photos and complete else []
+
+
+def sizes(photos: int, count: int) -> list[int]:
+    """How many photos go into each of `count` shards."""
+    return [photos * (index + 1) // count - photos * index // count for index in range(count)]
 
 
 def encoded(paths: Iterator[Path]) -> Iterator[bytes]:
