@@ -177,7 +177,7 @@ build/ecosystem/installed: tests/ecosystem.txt .venv/installed
 	@touch $@
 
 test-ecosystem: install build/ecosystem/installed ## whether TensorFlow Datasets and Hugging Face's datasets read records
-	PYTHONPATH=lib $(without_settings) build/ecosystem/bin/python -m pytest -n 0 tests/tools/test_ecosystem.py
+	PYTHONPATH=$(CURDIR)/lib $(without_settings) build/ecosystem/bin/python -m pytest -n 0 tests/tools/test_ecosystem.py
 
 grid-test: install grid-packages ## the tests on a real Grid Engine alone (root, Debian)
 	$(pytest) tests/grid

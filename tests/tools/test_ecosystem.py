@@ -74,7 +74,8 @@ def check(folder: Path, expected: list[dict]) -> None:
         for name in ("image", "pairs", "similarities", "depth", "version"):
             np.testing.assert_array_equal(found[name], photo[name], err_msg=name)
         units = np.squeeze(found["depth_map"]).astype(np.float32)
-        np.testing.assert_array_equal(np.where(units == 0, np.nan, units * found["depth_scale"]), photo["depth_map"])
+        metres = np.where(units == 0, np.nan, units * np.float32(found["depth_scale"]))
+        np.testing.assert_array_equal(metres, photo["depth_map"])
         np.testing.assert_array_equal(np.squeeze(found["superpixels"]), photo["superpixels"])
         for name in ("source", "group", "settings", "similarity_names"):
             assert found[name].astype(str).tolist() == photo[name].astype(str).tolist(), name

@@ -1,4 +1,4 @@
-"""Weights from elsewhere to begin a training with: another run's, or a backbone's that was trained on ImageNet."""
+"""Weights from elsewhere to begin a training with: another run's, an exported model's, or a backbone's of ImageNet."""
 
 import json
 from collections.abc import Mapping
@@ -21,13 +21,14 @@ RECORD = "init.json"  # in a run: where its weights are from, and the paths of t
 def begin(model: DepthField, where: str, photos: Survey, run: Path) -> None:
     """Take the weights `where` has for the model of `run`, tell which were taken and which not, and record them.
 
-    `where` is the folder of a run, whose photos must have been made as `photos` were; a file, `.weights.h5`, `.h5` or
-    `.keras`, of the model of keras.applications the encoder is made of; or "imagenet", where that can be downloaded.
+    `where` is the folder of a run, whose photos must have been made as `photos` were; a `.keras` file of export-model;
+    a file, `.weights.h5`, `.h5` or `.keras`, of the model of keras.applications the encoder is made of; or "imagenet",
+    where that can be downloaded.
     Raises Failure where nothing fits.
     """
     own = (model.tau.path, model.scale.path)  # they are set on photos held out here
     variables = {variable.path: variable for variable in model.variables if variable.path not in own}
-    found = of_run(Path(where), photos, run) if Path(where).is_dir() else of_backbone(model, where)
+    found = of_run(Path(where), photos, run) if Path(where).is_dir() else of_file(model, where)
     fits = {path for path, value in found.items() if path in variables and variables[path].shape == value.shape}
     if not fits:
         raise Failure(f"{where}: no weights that fit this recipe's network")
@@ -68,17 +69,32 @@ def of_run(other: Path, photos: Survey, run: Path) -> Mapping[str, np.ndarray]:
     return values
 
 
-def of_backbone(model: DepthField, where: str) -> dict[str, np.ndarray]:
-    """Weights by the paths of the encoder's variables, from a model of keras.applications in a file or downloaded."""
+def of_file(model: DepthField, where: str) -> dict[str, np.ndarray]:
+    """Weights by the paths of the model's variables, from a file or downloaded: an exported model, or a backbone."""
+    whole = opened(where) if where.endswith(".keras") and Path(where).is_file() else None
+    if isinstance(whole, DepthField):
+        values = {variable.path: variable.numpy() for variable in whole.variables}
+        theirs, ours = (json.loads(one.design)["similarities"] for one in (whole, model))
+        return values if theirs == ours else {path: values[path] for path in values if path != "field/beta"}
     name, encoder = getattr(model.network, "application", None), model.network.encoder
     if name is None:
         raise Failure(f"{where}: this recipe's network has no backbone of keras.applications; begin with a run instead")
-    source = {layer.name: layer.get_weights() for layer in backbone(name, where).layers}
+    source = {layer.name: layer.get_weights() for layer in (whole or backbone(name, where)).layers}
     found = {}
     for layer in encoder.layers:
         weights = zip(layer.weights, source.get(layer.name, []), strict=False)  # what does not fit is not taken
         found |= {variable.path: value for variable, value in weights}
     return found
+
+
+def opened(where: str) -> keras.Model:
+    """The model of a `.keras` file."""
+    with tool.hushed():
+        try:
+            return keras.models.load_model(where, compile=False)
+        except Exception as error:  # whatever Keras raises: a damaged file, a layer that it does not know
+            problem = error
+    raise Failure(f"{where}: not a model that Keras can load: {str(problem).splitlines()[0]}")
 
 
 def backbone(name: str, where: str) -> keras.Model:
@@ -88,11 +104,9 @@ def backbone(name: str, where: str) -> keras.Model:
     problem = None
     with tool.hushed():
         try:
-            if where.endswith(".keras"):
-                return keras.models.load_model(where, compile=False)
             if where == "imagenet":
                 return encoders.whole(name, where)
-        except Exception as error:  # whatever Keras raises: no network, another format, a custom layer
+        except Exception as error:  # whatever Keras raises: no network, another format
             problem = error
         for top in (False, True) if problem is None else ():
             try:
