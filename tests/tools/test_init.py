@@ -94,7 +94,7 @@ def test_a_training_begins_with_an_exported_model(prepared, trained, tmp_path):
     assert len(shared) > 20
     for path in shared:
         np.testing.assert_array_equal(before[path], after[path], err_msg=path)
-    assert "anew: beta" in done.stderr and after["field/beta"].shape == (1,)
+    assert "anew: field/beta" in done.stderr and after["field/beta"].shape == (1,)
 
 
 def test_what_has_no_weights_is_named(prepared, files, tmp_path):
