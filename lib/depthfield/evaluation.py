@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from depthfield import calibration, files, picture, protocols, scoring
 from depthfield.prediction import Prediction, Predictor
 from depthfield.records import index
 from depthfield.samples import Sample
-from depthfield.tool import Failure, progress, say
+from depthfield.tool import Failure, inform, progress, say
 from depthfield.training import survey
 
 FIELDS = ("name", "image", "superpixels", "pairs", "similarities", "depth", "depth_map")
@@ -40,7 +41,7 @@ def of_run(
     own = {digest for *_, digest in survey.read_photos(run)}
     field, baseline, counted, refused, known = [], [], 0, 0, 0
     examples = itertools.islice(index.read(paths, FIELDS), limit)
-    for photo, example in progress(examples, None, "photos"):
+    for photo, example in progress(examples, min(index.count(paths), limit or math.inf), "photos"):
         if not predictor.survey.fits(photo.settings):
             raise Failure(survey.mismatch(photo, predictor.survey, run))
         truth, known = example["depth_map"], known + (photo.digest in own)
@@ -55,7 +56,7 @@ def of_run(
         if pictures is not None and len(field) <= pictured:
             path = pictures / f"{Path(example['name'].decode()).name}.png"
             write_panel(path, example["image"], truth, predicted, predictor.calibrated)
-            say(path)
+            inform(path)
     if not field:
         raise Failure("the shards hold no photo with a measured depth")
     if known:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from depthfield import files
 from depthfield.field.in_graph import fill, similarity, superpixels
 from depthfield.prediction import Predictor
-from depthfield.tool import Failure
+from depthfield.tool import Failure, showing
 from depthfield.training import provenance
 
 PHOTO = tf.TensorSpec([None, None, 3], tf.uint8, name="photo")
@@ -81,7 +81,7 @@ def export(run: Path, out: Path, which: str | None) -> None:
     predictor = Predictor(run, which=which)
     predictor.say_calibrated()
     portable = Portable(predictor)
-    with files.whole_folder(out) as temporary:
+    with files.whole_folder(out) as temporary, showing("tracing the model, and writing it"):
         signatures = {"serving_default": portable.photo, "divided": portable.divided}
         try:
             tf.saved_model.save(portable, str(temporary), signatures)

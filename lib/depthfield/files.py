@@ -9,10 +9,12 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from depthfield.tool import Failure, reason
+
+CHUNK = 1 << 20  # bytes that are read at once
 
 
 def check_writable(path: Path) -> None:
@@ -125,10 +127,14 @@ def is_current(output: Path, inputs: Iterable[Path]) -> bool:
     return all(Path(path).stat().st_mtime_ns <= made for path in inputs)
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+def sha256(path: Path, advance: Callable[[int], object] = lambda count: None) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal; `advance` is called with the number of each that were read."""
+    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            advance(len(chunk))
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -2,23 +2,27 @@
 
 import atexit
 import contextlib
-import errno
 import math
 import os
 import signal
-import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 from docopt import DocoptExit, docopt
+
+from depthfield import terminal
 
 DONE, FAILED, USAGE, RUN_ME_AGAIN, INTERRUPTED = 0, 1, 2, 99, 128 + signal.SIGINT
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOG_SECONDS = 20  # between two lines of progress where stderr is no terminal
+SHOW_SECONDS = 0.1  # between two rewritings of the line on a terminal
+LEVEL = "DEPTHFIELD_MESSAGES"  # of the environment, so that commands started by this one show as much
 
+line = terminal.Line()
 Item = TypeVar("Item")
 
 
@@ -53,7 +57,9 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
     fatal: list[int] = []  # the signal to die by
     atexit.register(_die, fatal)  # the first to be registered runs last, when everything has been cleaned up
     try:
-        status = main(docopt(usage, version=_Version(), options_first=options_first)) or DONE
+        arguments = docopt(usage, version=_Version(), options_first=options_first)
+        _heed(arguments)
+        status = main(arguments) or DONE
         sys.stdout.flush()
     except DocoptExit as wrong:
         left = " ".join(str(pattern.name or pattern.value) for pattern in wrong.left)
@@ -89,6 +95,15 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
     sys.exit(status)
 
 
+def _heed(arguments: dict) -> None:
+    """Take --quiet or --verbose, for this command and those it starts."""
+    given = [level for level in ("quiet", "verbose") if arguments.get(f"--{level}")]
+    if len(given) > 1:
+        raise UsageError("--quiet and --verbose do not go together")
+    for level in given:
+        os.environ[LEVEL] = level
+
+
 class _Version:
     """What --version prints; looked up only then, as it takes a while."""
 
@@ -112,13 +127,7 @@ def _flush_stdout() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        _silence(sys.stdout)
-
-
-def _silence(stream: TextIO) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+        terminal.silence(sys.stdout)
 
 
 def name() -> str:
@@ -127,8 +136,25 @@ def name() -> str:
 
 
 def say(message: object) -> None:
-    """One line to the person, on stderr, under the command's name."""
-    _line(f"{name()}: {message}", sys.stderr)
+    """One line to the person, on stderr, under the command's name: an error, or a warning that matters."""
+    line.erase(always=True)
+    terminal.write(f"{name()}: {message}\n", sys.stderr)
+
+
+def inform(message: object) -> None:
+    """The same for what is good to know; not with --quiet."""
+    if not quiet():
+        say(message)
+
+
+def detail(message: object) -> None:
+    """The same for what few want to know; with --verbose alone."""
+    if os.environ.get(LEVEL) == "verbose":
+        say(message)
+
+
+def quiet() -> bool:
+    return os.environ.get(LEVEL) == "quiet"
 
 
 def reason(error: OSError) -> str:
@@ -145,17 +171,9 @@ def some(items: Sequence[object], most: int) -> str:
 
 def emit(path: object) -> None:
     """One path to whoever reads our stdout, at once: the next command of a pipe may start on it."""
-    _line(path, sys.stdout)
-
-
-def _line(text: object, stream: TextIO) -> None:
-    """Write one line at once. Nobody reads a terminal that was closed, and what is to be saved then matters more."""
-    try:
-        print(text, file=stream, flush=True)
-    except OSError as error:
-        if error.errno != errno.EIO or not stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
-            raise
-        _silence(stream)
+    if sys.stdout.isatty():
+        line.erase()
+    terminal.write(f"{path}\n", sys.stdout)
 
 
 def paths(arguments: list[str]) -> Iterator[Path]:
@@ -190,21 +208,85 @@ def choice(arguments: dict, option: str, known: Iterable[str]) -> str:
     return arguments[option]
 
 
-def progress(items: Iterable[Item], total: int | None, unit: str) -> Iterator[Item]:
-    """Pass `items` on while telling how far we are: a bar on a terminal, a line now and then in a log."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
+def show(*parts: str) -> None:
+    """Show what this command is at, in place on a terminal, until the next message; the last parts where they fit."""
+    if not quiet() and line.there():
+        line.show([f"{name()}: {parts[0]}", *parts[1:]])
 
-        yield from tqdm(items, total=total, unit=f" {unit}", desc=name(), dynamic_ncols=True, leave=False)
-        return
-    begun = logged = time.monotonic()
-    for count, item in enumerate(items, start=1):
-        yield item
+
+@contextlib.contextmanager
+def showing(what: str) -> Iterator[None]:
+    """Show what this command is at while the block runs."""
+    show(what)
+    try:
+        yield
+    finally:
+        line.erase()
+
+
+class Meter:
+    """How far a command is, with rate and time left: in place on a terminal, a line now and then in a log.
+
+    It counts `unit` up to `total`, where that is known, from `done`; `words` puts an amount into words. Beside the main
+    thread it shows nothing: that has a line of its own to show.
+    """
+
+    def __init__(
+        self,
+        unit: str,
+        total: float | None,
+        done: float = 0,
+        words: Callable[[float], str] | None = None,
+        what: str = "",
+    ):
+        self.unit, self.total, self.done, self.words, self.what = unit, total, done, words, what
+        self.rate = terminal.Rate(done)
+        self.silent = quiet() or threading.current_thread() is not threading.main_thread()
+        self.shown, self.logged = -SHOW_SECONDS, time.monotonic()
+        self.tell()
+
+    def advance(self, amount: float = 1) -> None:
+        """So much more is done."""
+        self.done += amount
+        self.rate.note(self.done)
+        self.tell()
+
+    def tell(self) -> None:
+        """Say how far it is, where it is time to."""
         now = time.monotonic()
-        if now - logged >= LOG_SECONDS:
-            logged, rate = now, count / (now - begun)
-            left = f" of {total} {unit}, {rate:.3g}/s, {(total - count) / rate:.0f} s left" if total else f" {unit}"
-            say(f"{count}{left}")
+        if self.silent or now - (self.shown if line.shown else -SHOW_SECONDS) < SHOW_SECONDS:
+            return
+        if line.there():
+            self.shown = now
+            show(*self.parts())
+        elif now - self.logged >= LOG_SECONDS:
+            self.logged = now
+            say(", ".join(self.parts()))
+
+    def parts(self) -> list[str]:
+        """How far it is, in words: how much, how fast, and how much longer."""
+        rate, count = self.rate.per_second(), self.words or str
+        whole = ("of", count(self.total), self.unit, f"({self.done / self.total:.0%})") if self.total else (self.unit,)
+        parts = [" ".join(filter(None, (self.what, count(self.done), *whole)))]
+        if rate:
+            parts.append(f"{self.words(rate) if self.words else format(rate, '.3g')}/s")
+        if rate and self.total:
+            parts.append(f"{terminal.duration(max(self.total - self.done, 0) / rate)} left")
+        return parts
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        line.erase()
+
+
+def progress(items: Iterable[Item], total: int | None, unit: str) -> Iterator[Item]:
+    """Pass `items` on while telling how far we are (see Meter)."""
+    with Meter(unit, total) as meter:
+        for item in items:
+            yield item
+            meter.advance()
 
 
 def parallel(function: Callable[[Item], object], items: Iterable[Item], jobs: int) -> Iterator:
@@ -241,8 +323,9 @@ def cores() -> int:
 
 
 @contextlib.contextmanager
-def hushed() -> Iterator[None]:
-    """Discard what is written to stderr meanwhile: TensorFlow logs at import whatever it is told."""
+def hushed(what: str = "loading TensorFlow") -> Iterator[None]:
+    """Discard what is written to stderr meanwhile, TensorFlow logs at import whatever it is told; show `what` it is."""
+    show(what)
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -252,3 +335,4 @@ def hushed() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+        line.erase()

@@ -112,10 +112,13 @@ def gather(
             names = ", ".join(f"{node.role} {node.index} on {node.host}" for node in awaited if node not in found)
             count = f"{len(awaited) - len(found)} of {len(awaited)} nodes"
             raise Failure(f"{count} have not announced themselves within {seconds:g} s: {names}")
-        if now - last >= TOLD_SECONDS:
+        waiting = f"waiting for nodes: {len(found)} of {len(awaited)}"
+        tool.show(waiting, f"giving up in {seconds - (now - begun):.0f} s")
+        if now - last >= TOLD_SECONDS and not tool.line.there():
             last = now
-            tool.say(f"waiting for nodes: {len(found)} of {len(awaited)}")
+            tool.inform(waiting)
         time.sleep(POLL_SECONDS)
+    tool.line.erase()
     where = {node: f"{found[node].host}:{found[node].port}" if node in found else f"{node.host}:0" for node in nodes}
     by_index = sorted(nodes, key=lambda node: node.index)
     cluster = {role: [where[node] for node in by_index if node.role == role] for role in ROLES}

@@ -9,7 +9,7 @@ from pathlib import Path
 from depthfield.cluster import announcements, plan, settings, ways
 from depthfield.cluster.plan import Node
 from depthfield.cluster.processes import living
-from depthfield.tool import Failure
+from depthfield.tool import Failure, detail, showing
 
 LOOK_SECONDS = 0.3
 
@@ -25,7 +25,8 @@ def start_nodes(
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # the chief heeds them, and ends us
         signal.signal(number, signal.SIG_IGN)
     lives = living(starter)
-    watcher = awaited(run, attempt, lives, seconds)
+    with showing("waiting for watch-nodes"):
+        watcher = awaited(run, attempt, lives, seconds)
     if watcher is None:
         return  # whoever started us has gone before it watched
     address = f"{watcher.host}:{watcher.port}"
@@ -36,7 +37,10 @@ def start_nodes(
     of = ways.Attempt(run, attempt, address, threads, plan.reduces(nodes))
     watching = living(watcher.pid)
     try:
-        place.start([node for node in nodes if node.role != "chief"], of)
+        started = [node for node in nodes if node.role != "chief"]
+        place.start(started, of)
+        for node in started:
+            detail(f"{node.role} {node.index} on {node.host}, log {of.log(node)}")
         while lives() and watching():
             place.tend(of)
             time.sleep(LOOK_SECONDS)

@@ -1,10 +1,11 @@
 """Ending a run from any machine that shares its disk."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from depthfield.cluster import attempts, gridengine
-from depthfield.tool import Failure, say
+from depthfield.tool import Failure, inform, show, showing
 
 LOOK_SECONDS = 0.5
 LEAVE_SECONDS = 10  # for a job that has ended to leave the grid
@@ -22,7 +23,7 @@ def stop(run: Path, seconds: float) -> str:
     stuck = None
     if number and not attempts.ended(folder):
         (folder / "stop").touch()
-        if not _wait(lambda: attempts.ended(folder), seconds):
+        if not _wait(lambda: attempts.ended(folder), seconds, f"waiting for attempt {number} to save and end"):
             stuck = f"{run}: attempt {number} does not end"
     if job and gridengine.present():
         if _leaves(job, began=number > 0 and attempts.text(folder / "job") == job):
@@ -36,18 +37,23 @@ def stop(run: Path, seconds: float) -> str:
 
 def _leaves(job: str, began: bool) -> bool:
     """Whether a job leaves the grid: one that never began, or does not go by itself, is deleted."""
-    if began and _wait(lambda: gridengine.job(job) is None, LEAVE_SECONDS / 2):
+    what = f"waiting for job {job} to leave the grid"
+    if began and _wait(lambda: gridengine.job(job) is None, LEAVE_SECONDS / 2, what):
         return True
     if gridengine.job(job) is not None:
-        say(f"deleting job {job}")
+        inform(f"deleting job {job}")
         gridengine.delete([job])
-    return _wait(lambda: gridengine.job(job) is None, LEAVE_SECONDS)
+    return _wait(lambda: gridengine.job(job) is None, LEAVE_SECONDS, what)
 
 
-def _wait(done, seconds: float) -> bool:
+def _wait(done: Callable[[], bool], seconds: float, what: str) -> bool:
+    """Whether it is `done()` within `seconds`; `what` is shown meanwhile."""
     deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(LOOK_SECONDS)
+    with showing(what):
+        while not done():
+            left = deadline - time.monotonic()
+            if left < 0:
+                return False
+            show(what, f"giving up in {left:.0f} s")
+            time.sleep(LOOK_SECONDS)
     return True

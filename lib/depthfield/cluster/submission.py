@@ -7,7 +7,7 @@ from pathlib import Path
 
 from depthfield.cluster import attempts, gridengine, plan
 from depthfield.cluster.settings import Settings, check_for_grid
-from depthfield.tool import Failure, UsageError, say
+from depthfield.tool import Failure, UsageError, inform, line, say, show
 
 # What sites call memory, those first that are limits of a job's own use.
 MEMORY_COMPLEXES = ("h_vmem", "m_mem_free", "mem_req", "virtual_free", "mem_free", "h_rss")
@@ -96,9 +96,9 @@ def submit(settings: Settings, script: Path, arguments: Sequence[str]) -> str:
         what = f"{ps} ps and {workers} workers in {slots} slots of {settings.pe}, waiting for slots"
     else:
         what = f"which submits {ps} ps and {nodes(settings) - 1 - ps} workers when it starts, waiting for a slot"
-    say(f"run {settings.run}: job {job}, {what}")
+    inform(f"run {settings.run}: job {job}, {what}")
     if not settings.pe and (offered := usable_environments()):
-        say(f"in a parallel environment all nodes start at once: PE={' or PE='.join(offered)}")
+        inform(f"in a parallel environment all nodes start at once: PE={' or PE='.join(offered)}")
     _warn_of_hosts()
     tell_how_to_watch(settings)
     if settings.pe and settings.wait:
@@ -119,8 +119,8 @@ def tell_how_to_watch(settings: Settings) -> None:
         shlex.join([f"{settings.home}/bin/{command}", "--run", str(settings.run)])
         for command in ("cluster-status", "follow-logs", "stop-cluster")
     )
-    say(f"to watch it: {status}; {logs}")
-    say(f"to stop it, with everything saved: {stop}; the same command goes on from there")
+    inform(f"to watch it: {status}; {logs}")
+    inform(f"to stop it, with everything saved: {stop}; the same command goes on from there")
 
 
 def usable_environments() -> list[str]:
@@ -152,7 +152,9 @@ def _wait_for_slots(job: str, seconds: int) -> None:
             gridengine.delete([job])
             free = gridengine.free_slots()
             raise Failure(f"job {job} got no slots within {seconds} s and is deleted; free slots by queue: {free}")
+        show(f"job {job} waits for slots", f"giving up in {deadline - time.monotonic():.0f} s")
         time.sleep(POLL_SECONDS)
+    line.erase()
 
 
 def without_grid(settings: Settings) -> None:

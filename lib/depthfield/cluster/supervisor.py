@@ -15,7 +15,7 @@ from depthfield.cluster import attempts, endings, gridengine, submission, takeov
 from depthfield.cluster.endings import End, Facts, Then
 from depthfield.cluster.processes import STOPPING, Child, Signals, adopt_orphans, end_orphans
 from depthfield.cluster.settings import Settings
-from depthfield.tool import Failure, say
+from depthfield.tool import Failure, inform, say, showing
 
 LEASE_SECONDS = 90  # for who had the run before to let go of it
 REST_SECONDS = 120  # for start-nodes to see to the end of all nodes
@@ -37,7 +37,8 @@ class Supervisor:
 
     def go(self) -> int:
         """Train until the end, or until nothing more can be done here; the exit status."""
-        lease.wait(self.run, LEASE_SECONDS)
+        with showing("waiting for the process that trains this run to end"):
+            lease.wait(self.run, LEASE_SECONDS)
         while True:
             if attempts.fruitless(self.run, self.origin) >= attempts.ALLOWED:
                 gives_up = f"{attempts.ALLOWED} attempts without a new checkpoint, giving up"
@@ -59,7 +60,7 @@ class Supervisor:
     def _tell(self, folder: Path) -> None:
         way, job = self.way, self.environment.get("JOB_ID")
         of_job, until = f", job {job}" if job else "", f", until second {self.leave:.0f}" if self.leave else ""
-        say(f"run {self.run}, attempt {folder.name}{of_job}: {way.ps} ps, {way.workers} workers{until}")
+        inform(f"run {self.run}, attempt {folder.name}{of_job}: {way.ps} ps, {way.workers} workers{until}")
         submission.tell_how_to_watch(self.settings)
         attempts.write_state(folder, "waiting for nodes")
 
@@ -136,7 +137,7 @@ class Supervisor:
         say("other hosts are lost, and the qmaster does not answer: this host may be cut off")
         attempts.write_state(folder, "cut off from the grid, waiting")
         if takeover.reached_first(folder, who):
-            say("the qmaster answers again")
+            inform("the qmaster answers again")
             return endings.then(End.BROKE, self.way.name, self._left())  # the others may be there again
         return Then.STAND_DOWN
 
@@ -144,13 +145,13 @@ class Supervisor:
         """Do what follows; the exit status, None for another attempt."""
         if follows is not Then.STAND_DOWN:  # what is said of the attempt then is for others to say
             attempts.write_state(folder, self.ended)
-            say(self.ended)
+            inform(self.ended)
             if found is End.LOST:
                 attempts.avoid(folder, self._lost(folder))
         match follows:
             case Then.EXIT:
                 if found is End.STOPPED:
-                    say("stopped as asked; the same command goes on")
+                    inform("stopped as asked; the same command goes on")
                 return endings.status(found, self.way.name, status)
             case Then.GIVE_UP:
                 free = gridengine.free_slots()

@@ -20,7 +20,7 @@ from depthfield.cluster.hosts import HERE
 from depthfield.cluster.plan import Node
 from depthfield.cluster.processes import Child
 from depthfield.cluster.settings import Settings, check_for_grid
-from depthfield.tool import RUN_ME_AGAIN, Failure, cores, say
+from depthfield.tool import RUN_ME_AGAIN, Failure, cores, inform, say
 
 LIFELINE_SECONDS = 10  # for nodes to end by themselves when their watcher has
 TASK_SECONDS = 40  # the same for tasks of a parallel job: one that must be killed takes the whole job with it
@@ -86,7 +86,7 @@ class ThisMachine:
 
     def go_on(self) -> int:
         """Nobody goes on by itself here; the exit status says that it can."""
-        say("the same command goes on")
+        inform("the same command goes on")
         return RUN_ME_AGAIN
 
 
@@ -168,7 +168,7 @@ class ParallelEnvironment:
         except Failure as failure:
             say(f"{failure}; all is saved: the same command goes on from there")
             return endings.HELD
-        say(f"job {copy} goes on")
+        inform(f"job {copy} goes on")
         return endings.GOES_ON
 
 
@@ -204,7 +204,7 @@ class ArrayJobs:
                 raise Failure(f"qsub refused the array job of {count} {role}: {refused}") from None
         files.write_text(attempt.folder / attempts.ARRAY_JOBS, "".join(f"{job}\n" for job in self.submitted))
         attempts.write_state(attempt.folder, f"waiting for slots: array jobs {' '.join(self.submitted)}")
-        say(f"waiting for slots: array jobs {' '.join(self.submitted)}")
+        inform(f"waiting for slots: array jobs {' '.join(self.submitted)}")
 
     def tend(self, attempt: Attempt) -> None:
         """Nothing to do meanwhile: gather-spec waits for the nodes, and says who is missing."""
@@ -227,7 +227,7 @@ class ArrayJobs:
 
     def go_on(self) -> int:
         """Status 99 makes Grid Engine run the same job again: it is not parallel, so any host will do."""
-        say(f"job {self.job} goes on by itself")
+        inform(f"job {self.job} goes on by itself")
         return RUN_ME_AGAIN
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from depthfield import files
 from depthfield.records import patches, shards
-from depthfield.tool import Failure, progress, say
+from depthfield.tool import Failure, detail, inform, progress, say
 
 SPLITS = ("train", "test")
 
@@ -33,7 +33,9 @@ def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: boo
     asked = {split: sorted(path for path in paths if path.parent.name == split) for split in SPLITS}
     fresh, ways, refused = {}, {}, 0
     for split, wanted in asked.items():
-        if wanted and (force or not is_current(out, split, wanted, count)):
+        if wanted and not force and is_current(out, split, wanted, count):
+            detail(f"{out}: shards of {split} kept")
+        elif wanted:
             fresh[split] = photos(wanted, ways)
             refused += len(wanted) - len(fresh[split])
             if not fresh[split]:
@@ -43,7 +45,7 @@ def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: boo
     refuse_shared(before | fresh, [split for split in before if not asked[split]])
     for split in gone:
         if any(out.glob(pattern(split))):
-            say(f"{out}: shards of {split} removed: no patch file belongs to {split}")
+            inform(f"{out}: shards of {split} removed: no patch file belongs to {split}")
     for split in (*gone, *fresh):  # old and new shards never lie side by side
         (out / f".{split}.json").unlink(missing_ok=True)
         for stale in out.glob(pattern(split)):

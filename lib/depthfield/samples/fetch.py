@@ -17,7 +17,6 @@ import os
 import random
 import re
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +34,6 @@ CONNECT_SECONDS, READ_SECONDS = 20, 60
 LONGEST_PAUSE = 60  # seconds between two tries
 LONGEST_RETRY_AFTER = 300  # seconds a server may make us wait; more is for the person to decide
 CHUNK = 1 << 18
-LONG_TO_HASH = 500_000_000  # bytes that take a noticeable while
 RENDERED = 11  # bytes a pixel before compression: three of colour, four of depth, four as a camera would have it
 UNPACKED = 1.5  # bytes on disk for a byte of archive: photos hardly compress, laser grids to a third
 NOTE = "rooms.json"  # in a folder of rendered rooms: their settings, and a listing of the files
@@ -68,9 +66,12 @@ def fetch(dataset: Dataset, data: Path, mirror: str | None = None, force: bool =
         missing = [file for file in dataset.files if force or not _there(home, file)]
         if home.files:
             _remember(home)
+        for file in dataset.files if not force else ():
+            tool.detail(f"{dataset.name}: {file.name}: {'missing' if file in missing else 'kept'}")
         if not force and all(file.optional for file in missing):
             return True
-        tool.say(f"{dataset.name}: {dataset.licence}" + (f"; please cite {dataset.citation}" * bool(dataset.citation)))
+        cite = f"; please cite {dataset.citation}" if dataset.citation else ""
+        tool.inform(f"{dataset.name}: {dataset.licence}{cite}")
         _check_room_for(home, dataset, missing, force)
         failed = False
         for file in missing:
@@ -103,6 +104,7 @@ def render(
     with _alone(home):
         tidy(raw, workshop)
         if not force and _rendered(raw, settings):
+            tool.detail(f"{raw}: kept")
             return
         from depthfield.samples import rooms
 
@@ -141,7 +143,7 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             held.enter_context(files.lock(folder / ".lock", wait=False))
         except BlockingIOError:
-            tool.say(f"waiting for another {tool.name()} at work in {folder}")
+            tool.inform(f"waiting for another {tool.name()} at work in {folder}")
             held.enter_context(files.lock(folder / ".lock"))
         yield
 
@@ -225,9 +227,8 @@ def _sum(home: Home, place: str) -> str:
 
 
 def _hash(path: Path) -> str:
-    if path.stat().st_size > LONG_TO_HASH:
-        tool.say(f"{path}: checking its sha256")
-    return files.sha256(path)
+    with tool.Meter("", path.stat().st_size, words=in_words, what=f"{path.name}: checking its sha256,") as meter:
+        return files.sha256(path, meter.advance)
 
 
 def _stamp(path: Path) -> list[int]:
@@ -312,7 +313,9 @@ def _bring(home: Home, file: File, addresses: list[str], force: bool, retries: i
             unpack(path, folder, _workshop(home, file))
         except BadArchiveError as bad:
             raise tool.Failure(f"{bad}; kept as {_set_aside(home, path)}") from None
+        tool.detail(f"{folder}: unpacked")
         home.unpacked[f"raw/{file.folder}"] = {"sha256": home.files[place][2], "files": _listing(folder)}
+    tool.detail(f"{path}: {in_words(path.stat().st_size)}, sha256 {home.files[place][2]}")
     home.sums[place] = home.files[place][2]  # only now: a sum is held to for ever, so it must be of a file of use
     _remember(home)
 
@@ -390,7 +393,7 @@ def _persist(address: str, part: Path, size: int | None, retries: int) -> None:
             pause = passing.pause
             if pause is None:
                 pause = min(LONGEST_PAUSE, 2 ** (tries - 1)) * random.uniform(0.5, 1)
-            tool.say(f"{address}: {passing}; trying again in {pause:.1f} s ({tries} of {retries})")
+            tool.inform(f"{address}: {passing}; trying again in {pause:.1f} s ({tries} of {retries})")
             time.sleep(pause)
 
 
@@ -418,10 +421,11 @@ def _go_on(address: str, part: Path, size: int | None) -> None:
                     tool.say(f"{address}: cannot go on from the {in_words(lost)} that have come: from the start")
                 part.write_bytes(b"")
             files.write_json(note, {"address": address, "version": source.version, "total": source.total})
-            with part.open("ab", buffering=0) as file, _meter(part.stem, source.start, total) as advance:
+            meter = tool.Meter("", total, source.start, in_words, f"{part.stem}:")
+            with part.open("ab", buffering=0) as file, meter:
                 for chunk in itertools.chain([first], iter(source.read, b"")):
                     _write(file, chunk)
-                    advance(len(chunk))
+                    meter.advance(len(chunk))
     except StaleError:
         part.unlink(missing_ok=True)
         raise
@@ -551,29 +555,3 @@ def _told(error: Exception) -> str:
     if isinstance(error, socket.gaierror):
         return "no such host, or no network"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-@contextlib.contextmanager
-def _meter(name: str, start: int, total: int | None) -> Iterator[Callable[[int], object]]:
-    """Yield what is to be called with the bytes of each chunk: a bar on a terminal, a line now and then in a log."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
-
-        with tqdm(
-            desc=name, initial=start, total=total, unit="B", unit_scale=True, dynamic_ncols=True, leave=False
-        ) as bar:
-            yield bar.update
-        return
-    begun = last = time.monotonic()
-    come = start
-
-    def advance(count: int) -> None:
-        nonlocal come, last
-        come += count
-        now = time.monotonic()
-        if now - last >= tool.LOG_SECONDS:
-            last, rate = now, (come - start) / (now - begun)
-            left = f" of {in_words(total)}, {(total - come) / rate:.0f} s left" if total and rate else ""
-            tool.say(f"{name}: {in_words(come)}{left}, {in_words(rate)}/s")
-
-    yield advance

@@ -1,6 +1,7 @@
 """Unpack an archive from a stranger: into its own folder or not at all, and nothing but plain files and folders."""
 
 import contextlib
+import io
 import lzma
 import shutil
 import stat
@@ -101,11 +102,26 @@ def _members(archive: Path) -> Iterator[list[Member]]:
         with zipfile.ZipFile(archive) as opened:
             yield [_of_zip(opened, entry) for entry in opened.infolist()]
         return
-    with tarfile.open(archive, tarinfo=_StrictEntry) as opened:
-        members = [_of_tar(opened, entry) for entry in opened.getmembers()]
-        while opened.fileobj.read(1 << 20):  # to the end, where the checksum of the compression is
-            pass
+    with _Metered(archive) as file, tarfile.open(fileobj=file, tarinfo=_StrictEntry) as opened:
+        what = f"{archive.name}: checking,"
+        with tool.Meter("", archive.stat().st_size, words=in_words, what=what) as file.meter:
+            members = [_of_tar(opened, entry) for entry in opened.getmembers()]
+            while opened.fileobj.read(1 << 20):  # to the end, where the checksum of the compression is
+                pass
+        file.meter = None
         yield members
+
+
+class _Metered(io.FileIO):
+    """A file that tells its meter, where it has one, how much is read."""
+
+    meter: tool.Meter | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        found = super().read(size)
+        if self.meter:
+            self.meter.advance(len(found))
+        return found
 
 
 class _StrictEntry(tarfile.TarInfo):

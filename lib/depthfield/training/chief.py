@@ -15,12 +15,13 @@ from depthfield import files, lease, tool
 from depthfield.network import model as models
 from depthfield.records import batches
 from depthfield.records.augmentation import Augmentation
-from depthfield.tool import Failure, say
-from depthfield.training import checkpoints, pace, provenance, rounds, survey, transfer
+from depthfield.tool import Failure, detail, inform, say, show
+from depthfield.training import checkpoints, provenance, rounds, survey, transfer
 from depthfield.training import recipe as recipes
+from depthfield.training.events import Events
+from depthfield.training.gauge import Gauge
 from depthfield.training.optimizer import AFTER, learning_rate
 from depthfield.training.replicas import Replicas, cause
-from depthfield.training.rounds import Report
 from depthfield.training.validation import Validation
 from depthfield.training.workers import Cluster, Cut, Here
 
@@ -130,9 +131,10 @@ class Training:
         self.aside, self.attending = ThreadPoolExecutor(1), None  # what is done with a cut, on a cluster
         held_out = self.photos.held_out
         self.validation = Validation(self.model, held_out or self.photos.train, recipe.batch_size, bool(held_out))
-        self.events = tf.summary.create_file_writer(str(run / "events"))
         begins = self.saved and str(self.saved)
         provenance.record(run, photos=self.survey.digest, begins=begins or init, steps=self.until)
+        self.events = Events(run)
+        self.events.settings(self.first, recipe, self.survey, provenance.commands(run))
 
     def restore(self) -> tuple[Path | None, int, dict[str, np.ndarray]]:
         """Take the model's values of the newest good checkpoint, if there is one; its path, its step and its slots."""
@@ -146,25 +148,26 @@ class Training:
         checkpoints.fit(newest, shapes | (slots if kept else {}), self.survey.made_with())
         for name, variable in variables.items():
             variable.assign(newest.values[name])
-        say(f"going on from {newest.path}")
+        inform(f"going on from {newest.path}")
         return newest.path, newest.step, {name: newest.values[name] for name in kept}
 
     def go(self, stop: Stop) -> int:
         recipe, until, begun = self.recipe, self.until, time.monotonic()
         first = step = validated = self.first
-        summed = saved = last = begun
-        reports: list[Report] = []
+        saved = last = begun
         photos_a_step = len(self.photos.train) / len(batches.order(self.photos.train, recipe.batch_size).first)
-        say(
+        gauge = self.gauge = Gauge(step, until, photos_a_step)
+        inform(
             f"{len(self.photos.train)} photos to train on, {len(self.photos.held_out)} held out; "
             f"step {step} of {until}, {self.executor.workers} at work; watch {self.run / 'metrics.jsonl'}"
         )
         if until != recipe.steps:
             beyond = f"; steps beyond it have {AFTER:g} of its highest learning rate" if until > recipe.steps else ""
-            say(f"{self.run} keeps the schedule of {recipe.steps} steps that it began with{beyond}")
+            inform(f"{self.run} keeps the schedule of {recipe.steps} steps that it began with{beyond}")
         if not self.photos.held_out:
             say("no photo is held out: the uncertainty will not be calibrated, and no checkpoint the best")
 
+        show(f"step {step} of {until}", "making the graph")
         while step < until and not stop.reason():
             for report in self.executor.rounds(self.batches, lambda: 0 if stop.reason() else until):
                 now, step = time.monotonic(), self.executor.taken
@@ -174,10 +177,11 @@ class Training:
                     last = now
                     if not np.isfinite(report.loss):
                         raise self.diverged("the loss is", step)
-                    reports.append(report)
-                if now - summed >= recipe.summary_seconds and reports:
-                    self.summarise(step, reports, photos_a_step, now - summed)
-                    summed, reports = now, []
+                    gauge.note(step, report)
+                    if gauge.to_be_shown():
+                        show(*gauge.line())
+                if gauge.due(recipe.summary_seconds):
+                    self.summarise()
                 # At multiples of validation_steps, and before a checkpoint: what goes on from it must not miss the τ.
                 validates = step // recipe.validation_steps > validated // recipe.validation_steps and step < until
                 saves = now - saved >= recipe.checkpoint_seconds or stop.save
@@ -187,7 +191,7 @@ class Training:
                     if saves:
                         saved, stop.save = time.monotonic(), False
                     if self.executor.waits:
-                        summed, reports = time.monotonic(), []  # the rate is of training alone
+                        gauge.begin()  # the rate is of training alone
             self.finish()
             self.executor.flush(stop.reason)
             step = self.executor.step()  # where a worker was lost with what it had not pushed, there is more to do
@@ -196,7 +200,7 @@ class Training:
         if step >= until:
             if step > first:
                 self.conclude(self.executor.last(), validates=True)
-            say(f"trained to step {step} in {time.monotonic() - begun:.0f} s: {self.saved}")
+            inform(f"trained to step {step} in {time.monotonic() - begun:.0f} s: {self.saved}")
             return stop.status(tool.DONE)
         self.conclude(self.executor.last(), validates=False)
         say(f"stopped at step {step} ({stop.reason()}), saved as {self.saved}; run me again to go on")
@@ -249,6 +253,7 @@ class Training:
         values = self.values(cut) | self.finite(cut.slots, cut.step)
         folder, made_with = self.run / "checkpoints", self.survey.made_with()
         self.saved = checkpoints.save(folder, values, made_with, self.lease.check)
+        detail(f"step {cut.step}: saved as {self.saved}")
 
     def values(self, cut: Cut) -> dict[str, np.ndarray]:
         """The values of the model's variables in a cut, by path, and its step."""
@@ -263,43 +268,37 @@ class Training:
             raise self.diverged(bad[0] + others, step)
         return values
 
-    def summarise(self, step: int, reports: list[Report], photos_a_step: float, seconds: float) -> None:
-        """Tell how training goes: a line on stderr, one of metrics.jsonl, TensorBoard's scalars."""
-        taken = sum(report.steps for report in reports)
-        numbers = {"loss": sum(report.loss * report.steps for report in reports) / taken}
-        numbers["photos_per_second"] = taken * photos_a_step / seconds
-        numbers["learning_rate"] = float(learning_rate(self.recipe, *map(tf.constant, (step, step))))
+    def summarise(self) -> None:
+        """Tell how training goes: a line on stderr where that is no terminal, one of metrics.jsonl, TensorBoard."""
+        step, numbers = self.gauge.step, self.gauge.numbers()
+        rate = float(learning_rate(self.recipe, *map(tf.constant, (step, step))))
         betas = zip(self.recipe.similarities, self.model.beta.numpy(), strict=True)
-        numbers |= {f"beta_{name}": float(value) for name, value in betas}
-        spent = pace.shares(reports)
-        numbers |= spent | {"rounds": len(reports), "round_steps": taken / len(reports)}
-        numbers["exchange_seconds"] = sum(report.moving for report in reports) / len(reports)
+        numbers = numbers | {"learning_rate": rate} | {f"beta_{name}": float(value) for name, value in betas}
         self.record(step, "training", numbers)
-        where = ", ".join(f"{share:.0%} {name}" for name, share in spent.items())
-        say(
-            f"step {step} of {self.until}, loss {numbers['loss']:.4f}, {numbers['photos_per_second']:.1f} photos/s, "
-            f"{numbers['round_steps']:.0f} steps a round ({where})"
-        )
+        if not tool.line.there():
+            inform(", ".join(self.gauge.line()))
+        self.gauge.begin()
 
     def validate(self, cut: Cut) -> None:
         """Measure the held-out photos, on which τ and scale are set, and keep the model if it is the best so far."""
-        numbers = self.validation.run()
+        numbers, z = self.validation.run()
         self.record(cut.step, "validation", numbers)
-        with self.events.as_default(cut.step):
-            tf.summary.image("photo, truth, prediction, uncertainty", self.validation.pictures(), max_outputs=8)
-        self.events.flush()
+        betas = f"β, the weights of {', '.join(self.recipe.similarities)} in the field"
+        self.events.histogram(cut.step, "beta", self.model.beta.numpy(), betas)
+        self.events.histogram(cut.step, "z", z, "the network's answer for each superpixel, in log metres")
+        self.events.pictures(cut.step, self.validation.pictures, anyway=cut.step >= self.until)
+        self.gauge.rel = numbers["rel"]
         whose = "held-out photos" if self.photos.held_out else "photos it is trained on"
-        say(f"step {cut.step}: {whose} rel {numbers['rel']:.3f}, delta1 {numbers['delta1']:.3f}")
+        inform(f"step {cut.step}: {whose} rel {numbers['rel']:.3f}, delta1 {numbers['delta1']:.3f}")
         if self.photos.held_out and numbers["rel"] < self.best:
             self.best, made_with = numbers["rel"], self.survey.made_with()
-            checkpoints.save_best(self.run / "checkpoints", self.values(cut), made_with, self.best, self.lease.check)
+            folder, values = self.run / "checkpoints", self.values(cut)
+            best = checkpoints.save_best(folder, values, made_with, self.best, self.lease.check)
+            detail(f"step {cut.step}: the best so far, kept as {best}")
 
     def record(self, step: int, kind: str, numbers: dict[str, float]) -> None:
         self.lease.check()
         line = {"step": step, "kind": kind, "time": round(time.time(), 3)} | numbers
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        with self.events.as_default(step):
-            for name, value in numbers.items():
-                tf.summary.scalar(f"{kind}/{name}", value)
-        self.events.flush()
+        self.events.scalars(step, kind, numbers)

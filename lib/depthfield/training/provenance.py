@@ -28,6 +28,11 @@ def record(run: Path, **facts: object) -> None:
         file.write(json.dumps(line | facts) + "\n")
 
 
+def commands(run: Path) -> list[dict]:
+    """The lines of commands.jsonl."""
+    return [json.loads(line) for line in (run / "commands.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
 def commit() -> str | None:
     """The commit of this project, with a `+` where its files have changed since; None where git does not know."""
     try:

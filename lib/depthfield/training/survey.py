@@ -19,7 +19,7 @@ from depthfield import files
 from depthfield.records import index
 from depthfield.records.index import Photo
 from depthfield.records.patches import Settings
-from depthfield.tool import Failure, say
+from depthfield.tool import Failure, progress, say
 
 VERSION = 2
 SLACK = 1.25  # how far the number of pixels of a photo may be from those of the run's photos
@@ -70,7 +70,8 @@ def begin(run: Path, shards: Sequence[Path], share: float) -> tuple[Survey, Phot
     """
     photos: list[Photo] = []
     metres, pixels, logs, superpixels = 0.0, 0, 0.0, 0
-    for photo, example in index.read(shards, ("depth", "depth_map")):
+    examples = index.read(shards, ("depth", "depth_map"))
+    for photo, example in progress(examples, index.count(shards), "photos read"):
         if photos and photo.settings[:2] != photos[0].settings[:2]:
             raise Failure(
                 f"{photo.source}: made with {made_with(photo)}, but {photos[0].source} with "
@@ -122,7 +123,7 @@ def go_on(run: Path, shards: Sequence[Path]) -> tuple[Survey, Photos]:
     sources = {source: part for source, _, part, _ in then}
     held_out = {group for _, group, part, _ in then if part == HELD_OUT}
     now = Photos([], [])
-    for photo, _ in index.read(shards):
+    for photo, _ in progress(index.read(shards), index.count(shards), "photos read"):
         if not survey.fits(photo.settings):
             raise Failure(mismatch(photo, survey, run))
         new = HELD_OUT if photo.group in held_out else TRAIN

@@ -10,7 +10,7 @@ import numpy as np
 from depthfield import files, tool
 from depthfield.network import encoders
 from depthfield.network.model import DepthField
-from depthfield.tool import Failure, say
+from depthfield.tool import Failure, inform, say
 from depthfield.training import checkpoints, survey
 from depthfield.training import recipe as recipes
 from depthfield.training.survey import Survey
@@ -35,7 +35,7 @@ def begin(model: DepthField, where: str, photos: Survey, run: Path) -> None:
         variables[path].assign(found[path])
     for name, paths in (("taken", fits), ("not taken, begun anew", variables.keys() - fits)):
         if paths:
-            say(f"weights {name}: {', '.join(layers_of(paths))}")
+            inform(f"weights {name}: {', '.join(layers_of(paths))}")
     files.write_json(run / RECORD, {"from": where, "taken": sorted(fits)})
 
 
@@ -86,7 +86,7 @@ def backbone(name: str, where: str) -> keras.Model:
     if where != "imagenet" and not Path(where).is_file():
         raise Failure(f"{where}: no run, no file, and not the word imagenet")
     problem = None
-    with tool.hushed():
+    with tool.hushed(f"loading the weights of {name}"):
         try:
             if where.endswith(".keras"):
                 return keras.models.load_model(where, compile=False)
