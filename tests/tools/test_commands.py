@@ -67,7 +67,7 @@ def test_without_its_python_a_command_says_what_to_do(tmp_path):
     environment = os.environ | {"PATH": f"{project / 'bin'}:{os.environ['PATH']}"}
     for command in (project / "bin/fetch-dataset", link, "fetch-dataset"):
         done = subprocess.run([command, "an 'odd' $name"], capture_output=True, text=True, env=environment)
-        assert done.returncode == 1 and """ no dataset "an 'odd' $name": """ in done.stderr
+        assert done.returncode == 1 and """ no dataset "an 'odd' $name"; """ in done.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)
