@@ -256,7 +256,7 @@ def test_split_resources_names_what_grid_engine_never_wrote(tmp_path):
     assert "no host has a complex a1000" in told("--qhost", "-", "--gpu-complex", "a1000", given=GRID)
     assert "no hosts" in told("--qhost", "-", given=qhost([]))
     assert "stdin" in told("--qhost", "-", "--pe", "-", status=2)
-    assert "empty name" in told("--pe", "", given="anna 9\n", status=2)  # "$PE_HOSTFILE" outside of a job
+    assert "not an empty one" in told("--pe", "", given="anna 9\n", status=2)  # "$PE_HOSTFILE" outside of a job
     assert "--gpus-per-slot" in told("--pe", "-", "--gpus-per-slot", "x", given=JOB, status=2)
     for apart in ("--local --qhost -", "--local --pe -", "--gpu-complex gpu", "--gpus-per-slot 1",
                   "--pe - --gpu-complex gpu", "--qhost - --gpus-per-slot 1"):  # fmt: skip
