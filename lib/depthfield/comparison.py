@@ -7,7 +7,7 @@ from PIL import Image
 
 from depthfield import protocols, scoring
 from depthfield.samples import Sample, images
-from depthfield.tool import Failure, progress, say
+from depthfield.tool import Failure, detail, progress, say
 
 SMALLEST = 10  # pixels a side of a map that is resized; in a smaller one, rounding hides the aspect ratio
 
@@ -34,6 +34,7 @@ def of_folders(
             if not tally.pixels:
                 raise Failure(f"{predicted[name]}: no prediction for any of the {tally.measured} measured pixels")
             tallies.append(tally)
+            detail(f"{predicted[name]}: {scoring.in_words(tally)}")
         except Failure as failure:
             say(failure)
             refused += 1

@@ -13,7 +13,7 @@ from depthfield import calibration, files, picture, protocols, scoring
 from depthfield.prediction import Prediction, Predictor
 from depthfield.records import index
 from depthfield.samples import Sample
-from depthfield.tool import Failure, inform, progress, say
+from depthfield.tool import Failure, detail, inform, progress, say
 from depthfield.training import survey
 
 FIELDS = ("name", "image", "superpixels", "pairs", "similarities", "depth", "depth_map")
@@ -51,6 +51,7 @@ def of_run(
             continue
         predicted = predictor.patch(example)
         field.append(scoring.tally(predicted.depth, truth))
+        detail(f"{photo.source}: {scoring.in_words(field[-1])}")
         counted += calibration.counts(predicted.depth, predicted.sigma / predicted.depth, truth)
         baseline.append(scoring.tally(np.full_like(truth, predictor.survey.mean_depth), truth))
         if pictures is not None and len(field) <= pictured:

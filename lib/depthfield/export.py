@@ -11,7 +11,7 @@ import tensorflow as tf
 from depthfield import files
 from depthfield.field.in_graph import fill, similarity, superpixels
 from depthfield.prediction import Predictor
-from depthfield.tool import Failure, showing
+from depthfield.tool import Failure, detail, showing
 from depthfield.training import provenance
 
 PHOTO = tf.TensorSpec([None, None, 3], tf.uint8, name="photo")
@@ -87,4 +87,6 @@ def export(run: Path, out: Path, which: str | None) -> None:
             tf.saved_model.save(portable, str(temporary), signatures)
         except tf.errors.OpError as error:  # a full disk, say
             raise Failure(f"{out}: {error.message}") from None
+    for path in sorted(out.rglob("*")):
+        detail(path)
     provenance.record(run, checkpoint=str(predictor.checkpoint.path), step=predictor.checkpoint.step)

@@ -25,7 +25,7 @@ from PIL import Image
 from depthfield import scoring
 from depthfield.samples import Sample, make3d, nyu
 from depthfield.scoring import MEAN, POOLED
-from depthfield.tool import Failure, progress, say
+from depthfield.tool import Failure, detail, progress, say
 
 NYU, MAKE3D = (480, 640), (make3d.HEIGHT, make3d.WIDTH)  # rows and columns of the truth
 
@@ -128,6 +128,8 @@ def score(
             truth = counted(name, truth, sample.source)
             maps = predict(sample, photo)
             tallies.append({method: tally(name, depth, truth, origin(sample)) for method, depth in maps.items()})
+            for method, scored in tallies[-1].items():
+                detail(f"{origin(sample)}: {method}: {scoring.in_words(scored)}")
         except Failure as failure:
             say(failure)
             refused += 1

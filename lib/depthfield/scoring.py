@@ -53,6 +53,12 @@ def scores(sums: np.ndarray, pixels: float) -> dict[str, float]:
     return means | {"rms": float(np.sqrt(means["rms"]))}
 
 
+def in_words(image: Tally) -> str:
+    """The scores of one image, for people."""
+    found = scores(image.sums, image.pixels)
+    return f"rel {found['rel']:.3f}, rms {found['rms']:.3f}, delta1 {found['delta1']:.3f}"
+
+
 def summary(tallies: list[Tally]) -> dict:
     """The scores of a set of images, pooled over all pixels and as the mean of the images' own, and their extent.
 

@@ -101,6 +101,9 @@ def gather(
         names = _names(here)
         missing = [node for node in awaited if node not in found]
         found |= _read_all([node for node in missing if _path(here, node.role, node.index).name in names], here, secret)
+        for node in missing:
+            if node in found:
+                tool.detail(f"{node.role} {node.index} listens on {found[node].host}:{found[node].port}")
         if len(found) == len(awaited):
             found = _read_all(awaited, here, secret)  # one that ended meanwhile is waited for again
         if len(found) == len(awaited):

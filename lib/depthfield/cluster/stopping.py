@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from depthfield.cluster import attempts, gridengine
-from depthfield.tool import Failure, inform, show, showing
+from depthfield.tool import Failure, detail, inform, show, showing
 
 LOOK_SECONDS = 0.5
 LEAVE_SECONDS = 10  # for a job that has ended to leave the grid
@@ -23,6 +23,7 @@ def stop(run: Path, seconds: float) -> str:
     stuck = None
     if number and not attempts.ended(folder):
         (folder / "stop").touch()
+        detail(f"{folder / 'stop'}: asks watch-nodes to end attempt {number}")
         if not _wait(lambda: attempts.ended(folder), seconds, f"waiting for attempt {number} to save and end"):
             stuck = f"{run}: attempt {number} does not end"
     if job and gridengine.present():

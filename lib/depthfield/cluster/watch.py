@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -75,7 +75,10 @@ class Watch:
         node.update(host=who["host"], pid=who["pid"], state=STARTING)
 
         def told(news: dict) -> None:
-            node.update(news, state=SERVING if news.get("port") else STARTING)
+            state = SERVING if news.get("port") else STARTING
+            if state != node["state"]:
+                _say(f"{name} is {state}", tool.detail)
+            node.update(news, state=state)
 
         lost = lifeline.ask(connection, told, self.over)
         if node["pid"] == who["pid"] and not self.over.is_set():  # and no other has come in its place
@@ -188,7 +191,7 @@ def attend(watch: Watch, command: Sequence[str]) -> int:
     return BROKEN
 
 
-def _say(message: str) -> None:
+def _say(message: str, how: Callable[[str], None] = tool.say) -> None:
     """One line on stderr; if whoever read it has gone, the command must not be left alone for that."""
     with contextlib.suppress(OSError):
-        tool.say(message)
+        how(message)

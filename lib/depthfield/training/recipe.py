@@ -12,7 +12,7 @@ import tomli_w
 from depthfield import files
 from depthfield.network import registry
 from depthfield.network.registry import NETWORKS
-from depthfield.tool import Failure, UsageError
+from depthfield.tool import Failure, UsageError, detail
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 
@@ -96,6 +96,7 @@ def load(name: str, changes: list[str] = ()) -> Recipe:
         raise UsageError(f"no recipe {name!r}; there are {', '.join(names())}, or name a .toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a recipe: {error}") from None
+    detail(f"recipe {path}")
     for change in changes:
         key, value = parse_change(change)
         table, _, inner = key.rpartition(".")
