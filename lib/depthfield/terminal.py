@@ -12,6 +12,7 @@ from typing import TextIO
 
 ERASE = "\r\033[K"  # back to the first column, and nothing from there on
 WINDOW_SECONDS = 30  # that a rate is of
+LEAST_SECONDS = 1  # that it is of
 MARK_SECONDS = 0.1  # between two marks of a rate, at least
 
 
@@ -92,9 +93,9 @@ class Rate:
             self.marks.popleft()
 
     def per_second(self) -> float:
-        """0 where it is not known."""
+        """0 where it is not known yet."""
         (begun, before), (ended, after) = self.marks[0], self.marks[-1]
-        return (after - before) / (ended - begun) if ended > begun else 0.0
+        return (after - before) / (ended - begun) if ended - begun >= LEAST_SECONDS else 0.0
 
 
 def duration(seconds: float) -> str:

@@ -209,8 +209,11 @@ def choice(arguments: dict, option: str, known: Iterable[str]) -> str:
 
 
 def show(*parts: str) -> None:
-    """Show what this command is at, in place on a terminal, until the next message; the last parts where they fit."""
-    if not quiet() and line.there():
+    """Show what this command is at, in place on a terminal, until the next message; the last parts where they fit.
+
+    Only the main thread does: there is one line, for what it does.
+    """
+    if not quiet() and threading.current_thread() is threading.main_thread() and line.there():
         line.show([f"{name()}: {parts[0]}", *parts[1:]])
 
 
@@ -227,8 +230,7 @@ def showing(what: str) -> Iterator[None]:
 class Meter:
     """How far a command is, with rate and time left: in place on a terminal, a line now and then in a log.
 
-    It counts `unit` up to `total`, where that is known, from `done`; `words` puts an amount into words. Beside the main
-    thread it shows nothing: that has a line of its own to show.
+    It counts `unit` up to `total`, where that is known, from `done`; `words` puts an amount into words.
     """
 
     def __init__(
@@ -269,7 +271,7 @@ class Meter:
         whole = ("of", count(self.total), self.unit, f"({self.done / self.total:.0%})") if self.total else (self.unit,)
         parts = [" ".join(filter(None, (self.what, count(self.done), *whole)))]
         if rate:
-            parts.append(f"{self.words(rate) if self.words else format(rate, '.3g')}/s")
+            parts.append(f"{self.words(rate) if self.words else format(rate, '.3g' if rate < 1000 else '.0f')}/s")
         if rate and self.total:
             parts.append(f"{terminal.duration(max(self.total - self.done, 0) / rate)} left")
         return parts

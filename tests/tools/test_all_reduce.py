@@ -10,7 +10,7 @@ import subprocess
 import numpy as np
 import pytest
 from conftest import run as command
-from shell import QUICK, TINY, lines, options, processes_of, shards, wait_for
+from shell import QUICK, TINY, event_tags, lines, options, processes_of, shards, wait_for
 
 ALL_REDUCE = {"WORKERS": "2", "PS_NODES": "0"}
 
@@ -33,6 +33,8 @@ def test_replicas_end_with_the_same_parameters_and_one_process_goes_on(cluster, 
     assert processes_of(run) == []
     assert json.loads((run / "nodes/1/cluster.json").read_text()).keys() == {"chief", "worker"}
     assert [line["step"] for line in lines(run / "metrics.jsonl")][-1] == 51  # though two take 2 steps at a time
+    assert {"pictures/1", "beta", "z", "validation/rel"} <= event_tags(run / "events/validation")
+    assert {"run", "training/loss", "training/moving"} <= event_tags(run / "events")
     saved = np.load(run / "checkpoints/000000051.npz")
     paths = sorted(name.removeprefix("mean/") for name in saved.files if name.startswith("mean/"))
     digest = hashlib.sha256(b"".join(saved[path].tobytes() for path in paths)).hexdigest()

@@ -5,7 +5,7 @@ import os
 import signal
 
 import psutil
-from shell import lines, processes_of, wait_for
+from shell import event_tags, lines, processes_of, wait_for
 
 
 def nodes_of(run) -> list[psutil.Process]:
@@ -36,3 +36,5 @@ def test_training_goes_on_after_a_worker_is_killed_and_leaves_no_process(on_this
     assert again.wait(timeout=120) == 0, (tmp_path / "log").read_text()
     assert f"going on from {checkpoint}" in (tmp_path / "log").read_text()
     assert nodes_of(run) == [] and (run / "nodes/2/cluster.json").exists()
+    assert {"pictures/1", "beta", "z", "validation/rel"} <= event_tags(run / "events/validation")
+    assert {"run", "training/loss", "training/moving"} <= event_tags(run / "events")

@@ -1,20 +1,18 @@
 """fetch-dataset from the shell, against a real server on this machine that misbehaves on request."""
 
-import contextlib
 import gzip
 import hashlib
 import http.server
 import io
 import json
 import os
-import pty
 import random
+import re
 import resource
 import signal
 import subprocess
 import sys
 import tarfile
-import termios
 import threading
 import time
 import zipfile
@@ -24,6 +22,7 @@ import numpy as np
 import pytest
 import scipy.io
 from PIL import Image
+from screen import Screen
 from shell import PROJECT, wait_for
 
 from depthfield import files, preparation, tool
@@ -315,23 +314,14 @@ def test_two_at_once_fetch_once(lab, server):
     assert len(server.asked) == 1
 
 
-def test_a_terminal_shows_a_bar_with_rate_and_time_left(lab, server):
+def test_a_terminal_shows_how_much_has_come_and_of_what_size(lab, server):
     server.manners["/toy.mat"] = ["stall"]
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (25, 80))
-    with subprocess.Popen(lab.line("toy"), stdout=subprocess.DEVNULL, stderr=theirs, env=environment()) as process:
-        os.close(theirs)
-        assert server.stalled.wait(PATIENCE)
-        server.go_on.set()
-        shown = b""
-        with contextlib.suppress(OSError):  # a terminal nobody holds any more
-            while more := os.read(ours, 1 << 16):
-                shown += more
-        assert process.wait(PATIENCE) == 0
-    os.close(ours)
-    assert b"toy.mat: " in shown
-    assert b"/300k" in shown
-    assert b"B/s]" in shown
+    screen = Screen()
+    threading.Thread(target=lambda: server.stalled.wait(PATIENCE) and server.go_on.set(), daemon=True).start()
+    assert screen.run(*lab.line("toy"), cwd=lab.home.parent, **environment()) == 0
+    assert screen.left == ["fetch-dataset: toy: for research use; please cite Toymaker 2005", f"{lab.home}/raw"]
+    assert any(re.fullmatch(r"fetch-dataset: toy.mat: \S+ \S+ of 300 kB \(\d+%\)", line) for line in screen.shown)
+    assert any(line.startswith("fetch-dataset: toy.mat.part: checking its sha256, ") for line in screen.shown)
 
 
 # --- connections --------------------------------------------------------------------------------------------------

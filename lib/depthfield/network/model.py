@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from depthfield.field import random_field
 from depthfield.network import registry
-from depthfield.tool import Failure
+from depthfield.tool import Failure, showing
 
 
 class DepthField(keras.Model):
@@ -39,6 +39,7 @@ class DepthField(keras.Model):
         return y, deviation * tf.convert_to_tensor(self.scale)
 
 
+@showing("building the network")
 def build(recipe, similarities: Sequence[str], start: float) -> DepthField:
     """The model of `recipe` for photos made with `similarities`, variables and all.
 

@@ -15,7 +15,7 @@ from depthfield import files, lease, tool
 from depthfield.network import model as models
 from depthfield.records import batches
 from depthfield.records.augmentation import Augmentation
-from depthfield.tool import Failure, detail, inform, say, show
+from depthfield.tool import Failure, detail, inform, say, show, showing
 from depthfield.training import checkpoints, provenance, rounds, survey, transfer
 from depthfield.training import recipe as recipes
 from depthfield.training.events import Events
@@ -57,6 +57,7 @@ def train(
         raise Failure(f"{run}: a photo can no longer be read; did its shard change meanwhile? ({reason})") from None
 
 
+@showing("joining the cluster")
 def join(cluster: dict) -> Cluster | Replicas:
     """Become the chief of a cluster.json; one without parameter servers trains by all-reduce."""
     return Cluster(cluster) if "ps" in cluster else Replicas(cluster, "chief", 0)
@@ -252,6 +253,7 @@ class Training:
         """Write a checkpoint; Failure where a value is not finite: it must not take the place of a good one."""
         values = self.values(cut) | self.finite(cut.slots, cut.step)
         folder, made_with = self.run / "checkpoints", self.survey.made_with()
+        show(f"step {cut.step}", "saving a checkpoint")
         self.saved = checkpoints.save(folder, values, made_with, self.lease.check)
         detail(f"step {cut.step}: saved as {self.saved}")
 
