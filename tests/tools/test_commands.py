@@ -207,7 +207,7 @@ def test_a_second_train_depth_waits_for_nobody_and_a_suspended_one_that_lost_the
     os.utime(folder / "lease", (1, 1))
     here = terminal(*training(folder, prepared, *quiet))
     wait_for(lambda: "taken over from" in here.stderr.readline())
-    wait_for(lambda: "going on from" in here.stderr.readline())
+    wait_for(lambda: "continuing from" in here.stderr.readline())
     here.terminate()
     here.communicate(timeout=60)
     assert here.returncode == 99

@@ -25,7 +25,7 @@ def test_says_what_to_call_on_hosts_of_stdin(tmp_path):
     *lines, call = done.stdout.splitlines()
     assert call == "PS_NODES=1 WORKERS=10 make distributed RECIPE=dcnf-small"
     assert [line for line in lines if line.startswith("with ")] == [
-        f"with {servers} parameter servers, the largest share is 0.{megabytes} MB, 1.00 times the mean"
+        f"with {servers} parameter servers, the largest share is 0.{megabytes} MB, 1.00 of the mean"
         for servers, megabytes in ((2, 2), (4, 1), (8, 0))
     ]
     rows = dict(re.findall(r"^  (\S.*?)  +(.*)$", done.stdout, re.MULTILINE))

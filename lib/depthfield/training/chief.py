@@ -149,7 +149,7 @@ class Training:
         checkpoints.fit(newest, shapes | (slots if kept else {}), self.survey.made_with())
         for name, variable in variables.items():
             variable.assign(newest.values[name])
-        inform(f"going on from {newest.path}")
+        inform(f"continuing from {newest.path}")
         return newest.path, newest.step, {name: newest.values[name] for name in kept}
 
     def go(self, stop: Stop) -> int:
