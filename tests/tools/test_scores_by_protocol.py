@@ -125,7 +125,7 @@ def test_a_run_of_other_photos_is_scored_beside_the_mean_depth(frames, trained, 
     expected = np.mean([np.mean(abs(constant - columns - further) / (columns + further)) for further in (1, 2)])
     assert mean["mean of images"]["rel"] == pytest.approx(expected, rel=1e-3)
     done = run(*ask, "--published", "--limit", 1, cwd=tmp_path)
-    assert done.returncode == 0 and "the paper has no row by nyu-eigen" in done.stdout
+    assert done.returncode == 0 and "the paper has no scores by nyu-eigen" in done.stdout
     assert (
         "field: 16 steps on 12 photos, weights from none" in done.stdout
         and "scored here: 1 of 654 photos" in done.stdout
@@ -194,7 +194,7 @@ def test_make_reproduce_goes_from_download_to_the_table_and_goes_on_where_it_was
             capture_output=True, text=True, timeout=200, env=os.environ | {"DATASETS": f"{tmp_path}/catalogue.toml"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert "2 photos scored; nyu is of 654: these are not scores of the benchmark" in done.stderr
+        assert "only 2 photos are scored, but nyu has 654: these are not benchmark scores" in done.stderr
         return done.stdout[done.stdout.index("  rel ") :]
 
     table = reproduce()

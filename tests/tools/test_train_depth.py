@@ -224,8 +224,8 @@ def test_a_photo_without_a_measurement_and_photos_of_the_training_are_told(prepa
 
     done = run("score-depth", "--run", trained, *edited(prepared, tmp_path / "o", change), cwd=tmp_path)
     assert done.returncode == 1 and "field, scored: 100.0%" in done.stdout
-    assert "nyu_depth_v2_labeled.mat#3: no measured pixel" in done.stderr
-    assert f"11 of these photos are of the training of {trained}: their scores are no test's" in done.stderr
+    assert "nyu_depth_v2_labeled.mat#3: skipped, it has no measured pixel" in done.stderr
+    assert f"11 of these photos were used to train {trained}: these are not test scores" in done.stderr
 
 
 def test_missing_shards_are_named(prepared, tmp_path):
