@@ -58,7 +58,7 @@ def test_anybodys_depth_maps_by_nyus_two_protocols(frames, tmp_path):
     maps = predictions(tmp_path / "maps", frames, 1.1)
     ask = ("score-depth", "--json", "--save", "kept.json", "--protocol")
     done = run(*ask, "nyu", maps, frames, cwd=tmp_path)
-    assert done.returncode == 0 and done.stderr.count("\n") == 1 and "nyu is of 654" in done.stderr
+    assert done.returncode == 0 and done.stderr.count("\n") == 1 and "nyu has 654" in done.stderr
     (one,) = json.loads(done.stdout).values()
     assert one == json.loads((tmp_path / "kept.json").read_text())["prediction"]
     assert one["protocol"] == "nyu" and one["headline"] == "pooled over pixels"
@@ -105,7 +105,7 @@ def test_make3d_by_its_two_protocols(tmp_path):
     for name, share in (("make3d-c1", 0), ("make3d-c2", 0.2)):
         done = run("score-depth", "--json", "--scale", 0.01, "--protocol", name, "maps", "raw", cwd=tmp_path)
         (one,) = json.loads(done.stdout).values()
-        assert done.returncode == 0 and f"{name} is of 134" in done.stderr
+        assert done.returncode == 0 and f"{name} has 134" in done.stderr
         assert one["pixels"] == pytest.approx((0.8 + share) * 460 * 345, rel=1e-3)
         expected = (0.1 * 0.8 + 0.45 * share) / (0.8 + share)
         assert one["mean of images"]["rel"] == pytest.approx(expected, rel=0.01)
