@@ -308,7 +308,7 @@ def test_photos_of_any_kind_get_depth_uncertainty_and_pictures(trained, tmp_path
     done = run("predict-depth", "--run", trained, "--npy", "--picture", "--uncertainty", "photos", cwd=tmp_path)
     assert done.returncode == 1
     which, *told = done.stderr.splitlines()
-    assert "best.npz (step 16, the best on held-out photos: rel" in which
+    assert "best.npz (step 16, best on held-out photos: rel" in which
     assert len(told) == 2 and "cut.jpg" in told[0] and "tiny.png" in told[1]
     assert sorted(done.stdout.split()) == [
         f"depths/depth/{n}.png" for n in ("clear", "grey", "plain", "print", "turned")

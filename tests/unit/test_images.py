@@ -228,7 +228,7 @@ def test_depths_far_from_all_others_are_doubtful(far, apart):
 @pytest.mark.parametrize("chunk", ["", "metres", "0", "-0.001", "nan", "inf"])
 def test_a_senseless_stated_scale_is_refused(tmp_path, chunk):
     path = write_png(tmp_path / "a.png", RAMP, chunk)
-    assert failure(images.read_depth, path) == f"{path}: its depth-scale is {chunk!r}, no number of metres a unit"
+    assert failure(images.read_depth, path) == f"{path}: its depth-scale is {chunk!r}, not a number of metres per unit"
     assert np.nanmax(images.read_depth(path, 0.001, missing=0)) == np.float32(65.535)
 
 

@@ -82,7 +82,8 @@ def check_room(folder: Path, needed: int, purpose: str) -> None:
     """Raise tool.Failure, with both sizes, if the disk of `folder` has fewer than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise tool.Failure(f"{folder}: not enough disk space: {in_words(needed)} needed {purpose}, {in_words(free)} free")
+        sizes = f"{in_words(needed)} needed {purpose}, {in_words(free)} free"
+        raise tool.Failure(f"{folder}: not enough disk space: {sizes}")
 
 
 def _judge(member: Member) -> None:

@@ -69,8 +69,8 @@ def write(
 ) -> None:
     """Render rooms into RAW/nyu_depth_v2_labeled.mat and RAW/splits.mat, each whole or not at all.
 
-    size is (height, width) in pixels; jobs is the number of processes, one per core by default. Raises UsageError for no
-    rooms, or photos smaller than 16×16.
+    size is (height, width) in pixels; jobs is the number of processes, one per core by default. Raises UsageError for
+    no rooms, or photos smaller than 16×16.
     """
     if train < 0 or test < 0 or train + test < 1:
         raise UsageError(f"--count {train},{test}: no rooms to render")
