@@ -201,7 +201,7 @@ def test_a_second_train_depth_waits_for_nobody_and_a_suspended_one_that_lost_the
     second = run(*training(folder, prepared), cwd=tmp_path)
     assert second.returncode == 1, second.stderr
     (line,) = second.stderr.splitlines()
-    assert f"{folder}: another train-depth is at work on this run: process {far.pid} on far.example" in line
+    assert f"{folder}: another train-depth is already training this run: process {far.pid} on far.example" in line
 
     far.send_signal(signal.SIGSTOP)
     os.utime(folder / "lease", (1, 1))

@@ -85,7 +85,7 @@ def test_what_has_no_weights_is_named(prepared, files, tmp_path):
     folder, _ = files
     (tmp_path / "empty").mkdir()
     for words, init, told in (
-        (FCSP, tmp_path / "none.keras", "no run, no file"),
+        (FCSP, tmp_path / "none.keras", "no such run or file"),
         (["--recipe", "small"], tmp_path / "empty", "no checkpoint"),
         (["--recipe", "small"], folder / "bare.keras", "no backbone"),
         (FCSP, folder / "top.weights.h5", "no weights of VGG16"),

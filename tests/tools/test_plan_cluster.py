@@ -66,7 +66,7 @@ def test_draws_photos_a_second_against_workers(tmp_path):
     plot = tmp_path / "plots/speed.svg"
     run("plan-cluster", *STEP, "--plot", plot, QUICK, cwd=tmp_path, stdin=HOSTS)
     texts = [element.text for element in ElementTree.parse(plot).iter() if element.text and element.text.strip()]
-    assert {"workers", "photos a second", "ideal", "1", "1000"} <= set(texts)
+    assert {"workers", "photos per second", "ideal", "1", "1000"} <= set(texts)
     assert sum("Gbit/s" in text for text in texts) == 3
     assert plot.stat().st_size < 10_000
 

@@ -1,4 +1,4 @@
-"""How good the model is on the training photos held out, and the uncertainty (τ and scale) that fits them."""
+"""Validation: scores on the held-out photos, and the uncertainty (τ and scale) that fits them."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ PICTURED = 3  # photos shown in TensorBoard
 
 
 class Validation:
-    """Photos measured whenever asked: those held out, whose `calibrate` sets τ and scale, or others in their place."""
+    """Scores the held-out photos, or other photos if there are none; with `calibrate`, also sets τ and scale."""
 
     def __init__(self, model: DepthField, photos: Sequence[Photo], batch_size: int, calibrate: bool):
         self.model, self.photos, self.calibrate = model, photos, calibrate
@@ -34,11 +34,11 @@ class Validation:
         return z, y, (y - batch["log_depth"]) / deviation, *terms
 
     def run(self) -> tuple[dict[str, float], np.ndarray]:
-        """Measure the model, set its τ and scale to the best for held-out photos; scores by name, and all z, float32.
+        """Score the model, set the τ and scale that are best for held-out photos; return scores by name, and all z.
 
-        The scores are over superpixels, each against its mean measured depth: quick, and close to those over pixels.
-        `nll` is -log Pr(y | photo) a measured superpixel at that τ; `scale` is the root of the mean squared error in
-        deviations before it is applied; `unary_rel` is that of z without the field.
+        Scores are over superpixels, each against its mean measured depth: fast, and close to scores over pixels. `nll`
+        is -log Pr(y | photo) per measured superpixel at that τ; `scale` is the root of the mean squared error in units
+        of the deviations before scaling; `unary_rel` is rel of z without the field.
         """
         answers, unaries, every_z, squares, q, log_determinants, measured = [], [], [], 0.0, 0.0, 0.0, 0.0
         for batch in self.measured():
@@ -64,14 +64,14 @@ class Validation:
         return scores, np.concatenate(every_z)
 
     def measured(self) -> Iterator[dict[str, tf.Tensor]]:
-        """The batches, telling meanwhile how many photos are done."""
+        """Yield the batches, showing how many photos are done."""
         with Meter("photos", len(self.photos), what="measuring,") as meter:
             for batch in self.batches:
                 yield batch
                 meter.advance(len(batch["measured"]))
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """photo | truth | prediction | uncertainty of some photos, uint8 H×(4W + gaps)×3, by their sources."""
+        """Return photo | truth | prediction | uncertainty of some photos, uint8 [H, 4W + gaps, 3], by source."""
         panels = {}
         for source, photos in self.pictured:
             (batch,) = photos
