@@ -319,7 +319,7 @@ def test_a_terminal_shows_how_much_has_come_and_of_what_size(lab, server):
     server.manners["/toy.mat"] = ["stall"]
     screen = Screen()
     threading.Thread(target=lambda: server.stalled.wait(PATIENCE) and server.go_on.set(), daemon=True).start()
-    assert screen.run(*lab.line("toy"), cwd=lab.home.parent, **environment()) == 0
+    assert screen.run(*lab.line("toy"), cwd=lab.folder, **environment()) == 0
     assert screen.left == ["fetch-dataset: toy: for research use; please cite Toymaker 2005", f"{lab.home}/raw"]
     assert any(re.fullmatch(r"fetch-dataset: toy.mat: \S+ \S+ of 300 kB \(\d+%\)", line) for line in screen.shown)
     assert any(line.startswith("fetch-dataset: toy.mat.part: checking its sha256, ") for line in screen.shown)

@@ -37,7 +37,7 @@ def test_patches_are_counted_on_a_terminal_and_their_paths_stay(rooms, tmp_path)
     assert screen.run(PROJECT / "bin" / words[0], *words[1:], cwd=tmp_path) == 0
     assert screen.left == sorted(map(str, rooms.glob("patches/*/*.npz")), key=lambda path: path.split("/")[-1])
     assert any(line.startswith(f"make-patches: looking for photos in {rooms}/raw") for line in screen.shown)
-    assert any(re.fullmatch(r"make-patches: \d+ of 16 photos \(\d+%\), .*/s, .* s left", line) for line in screen.shown)
+    assert any(re.match(r"make-patches: \d+ of 16 photos \(\d+%\)", line) for line in screen.shown)
 
     quiet = Screen()
     assert quiet.run(PROJECT / "bin" / words[0], "-q", "--force", *words[1:], cwd=tmp_path) == 0
@@ -53,7 +53,8 @@ def test_in_the_background_of_a_terminal_nothing_is_rewritten(tmp_path):
     for script, rewrites in ((f"set -m; {render} front", True), (f"set -m; {render} back & wait", False)):
         screen = Screen()
         assert screen.run("bash", "-c", script, cwd=tmp_path) == 0
-        assert any("of 3 rooms" in line for line in screen.shown) == rewrites and screen.left[-1].endswith("/raw")
+        assert any("of 3 rooms" in line for line in screen.shown) == rewrites
+        assert any(line.endswith("/rooms/raw") for line in screen.left)
 
 
 def test_shards_are_counted_and_those_kept_are_named(rooms, tmp_path):
@@ -61,6 +62,6 @@ def test_shards_are_counted_and_those_kept_are_named(rooms, tmp_path):
     assert screen.run(PROJECT / "bin/to-tfrecord", "--shards", 3, "--force", rooms / "patches", cwd=tmp_path) == 0
     for text in ("loading TensorFlow", "of 12 patch files read", "of 12 photos", "of 4 photos"):
         assert any(text in line for line in screen.shown), text
-    assert [line.split("/")[-1] for line in screen.left] == sorted(path.name for path in rooms.glob("records/t*"))
+    assert sorted(screen.left) == sorted(map(str, rooms.glob("records/t*")))
     told = run("to-tfrecord", "--shards", 3, "-v", rooms / "patches", cwd=tmp_path).stderr
     assert [line.split(": ")[-1] for line in told.splitlines()] == ["shards of train kept", "shards of test kept"]

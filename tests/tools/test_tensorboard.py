@@ -60,8 +60,8 @@ def values(events: EventAccumulator, tag: str) -> list:
 
 def test_training_is_one_line_on_a_terminal(screen, runs):
     shown = "\n".join(screen.shown)
-    for text in ("loading TensorFlow", "12 of 12 photos read (100%)", "step 0 of 48, making the graph", "measuring, "):
-        assert f"train-depth: {text}" in shown
+    for text in ("loading TensorFlow", r"\d+ of 12 photos read", "step 0 of 48, making the graph", "measuring, 0 of 1"):
+        assert re.search(f"^train-depth: {text}", shown, re.MULTILINE), text
     line = (
         r"train-depth: step \d+ of 48, \d+ s left, loss \d\.\d{4}, rel \d\.\d{3}, [\d.]+ photos/s, "
         r"\d+% waiting for data, \d+% moving parameters, \d+ steps a round"
