@@ -21,7 +21,7 @@ from depthfield.training import events, survey
 from depthfield.training import recipe as recipes
 
 pytestmark = pytest.mark.xdist_group("tensorboard")  # its fixtures are made once
-OWN = [*TINY, "validation_steps=16", "summary_seconds=0", "checkpoint_seconds=0"]
+OWN = [*TINY, "validation_steps=16", "summary_seconds=0"]
 
 
 def words(folder, data, steps: int, *more: object) -> list:
@@ -35,17 +35,17 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def screen(runs, prepared) -> Screen:
-    """The terminal of a training of 48 steps."""
+    """The terminal of a training of 160 steps."""
     screen = Screen(columns=200)
-    assert screen.run(PROJECT / "bin/train-depth", *words(runs / "first", prepared, 48, "-v"), cwd=runs.parent) == 0
+    assert screen.run(PROJECT / "bin/train-depth", *words(runs / "first", prepared, 160, "-v"), cwd=runs.parent) == 0
     return screen
 
 
 @pytest.fixture(scope="module")
 def trained(screen, runs, prepared) -> subprocess.CompletedProcess:
-    """The same training gone on to step 64, quietly; and what TensorBoard would get of another one beside it."""
+    """The same training gone on to step 176, quietly; and what TensorBoard would get of another one beside it."""
     first, second = runs / "first", runs / "second"
-    done = run("train-depth", *words(first, prepared, 64, "--quiet"), cwd=runs.parent)
+    done = run("train-depth", *words(first, prepared, 176, "--quiet"), cwd=runs.parent)
     assert done.returncode == 0, done.stderr
     written, recipe = events.Events(second), recipes.load(str(first / "recipe.toml"), ["learning_rate=0.5"])
     written.settings(0, recipe, survey.read(first), [])
@@ -60,21 +60,21 @@ def values(events: EventAccumulator, tag: str) -> list:
 
 def test_training_is_one_line_on_a_terminal(screen, runs):
     shown = "\n".join(screen.shown)
-    for text in ("loading TensorFlow", r"\d+ of 12 photos read", "step 0 of 48, making the graph", "measuring, 0 of 1"):
+    for text in ("loading TensorFlow", r"\d+ of 12 photos read", "step 0 of 160, making the graph", "measuring, 0 of 1"):
         assert re.search(f"^train-depth: {text}", shown, re.MULTILINE), text
     line = (
-        r"train-depth: step \d+ of 48, \d+ s left, loss \d\.\d{4}, rel \d\.\d{3}, [\d.]+ photos/s, "
+        r"train-depth: step \d+ of 160, \d+ s left, loss \d\.\d{4}, rel \d\.\d{3}, [\d.]+ photos/s, "
         r"\d+% waiting for data, \d+% moving parameters, \d+ steps a round"
     )
     assert re.search(f"^{line}$", shown, re.MULTILINE), shown
     told = "\n".join(screen.left)
     assert "photos/s" not in told and "step 16: held-out photos rel " in told
-    assert f"saved as {runs}/first/checkpoints/000000048.npz" in told and "the best so far, kept as " in told
-    assert screen.left[-1] == str(runs / "first/checkpoints/000000048.npz")
+    assert f"saved as {runs}/first/checkpoints/000000160.npz" in told and "the best so far, kept as " in told
+    assert screen.left[-1] == str(runs / "first/checkpoints/000000160.npz")
 
 
 def test_a_quiet_training_says_nothing(trained):
-    assert trained.stderr == "" and trained.stdout.endswith("000000064.npz\n")
+    assert trained.stderr == "" and trained.stdout.endswith("000000176.npz\n")
 
 
 def test_event_files_hold_scalars_pictures_histograms_and_settings_of_both_calls(trained, runs):
@@ -82,15 +82,15 @@ def test_event_files_hold_scalars_pictures_histograms_and_settings_of_both_calls
     training, validation = event_files(run / "events"), event_files(run / "events/validation")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if line["kind"] == "validation"]
-    assert [step for step, _ in values(validation, "validation/rel")] == steps == [16, 32, 48, 64]
+    assert [step for step, _ in values(validation, "validation/rel")] == steps == list(range(16, 177, 16))
     assert {"training/loss", "training/photos_per_second", "training/waiting"} <= set(training.Tags()["tensors"])
     for name in ("beta", "z"):
         (step, last) = values(validation, name)[-1]
         counts = tf.make_ndarray(last)[:, 2]
-        assert step == 64 and counts.sum() == (3 if name == "beta" else 48)  # similarities; 6×8 superpixels of a photo
+        assert step == 176 and counts.sum() == (3 if name == "beta" else 48)  # similarities; 6×8 superpixels of a photo
     step, picture = values(validation, "pictures/1")[-1]
     width, height, png = picture.string_val
-    assert step == 64 and (int(width), int(height)) == (4 * 96 + 12, 72) and png.startswith(b"\x89PNG")
+    assert step == 176 and (int(width), int(height)) == (4 * 96 + 12, 72) and png.startswith(b"\x89PNG")
     pages = [page.string_val[0].decode() for _, page in values(training, "run")]
     assert [page.count(f"    train-depth --recipe {QUICK} --run {run}") for page in pages] == [1, 2]
     assert "| network.patch | 16 |" in pages[1] and "12 photos, 1 of them held out" in pages[1]
@@ -126,7 +126,8 @@ def test_the_hparams_tab_compares_the_runs_by_their_last_scores(board, runs):
     def asked(what: str, **question) -> dict:
         body = json.dumps(question).encode()
         address = f"{board}data/plugin/hparams/{what}"
-        return json.load(urllib.request.urlopen(urllib.request.Request(address, body, method="POST"), timeout=30))
+        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        return json.load(urllib.request.urlopen(request, timeout=30))
 
     experiment = asked("experiment", experimentName="", includeMetrics=True)
     metrics = [info["name"]["tag"] for info in experiment["metricInfos"]]
@@ -142,9 +143,9 @@ def test_the_hparams_tab_compares_the_runs_by_their_last_scores(board, runs):
         for name, group in found.items()
     }
     assert (rel["runs/second"]["value"], rel["runs/second"]["trainingStep"]) == (0.25, 32)
-    assert rel["runs/first"]["trainingStep"] == 64
+    assert rel["runs/first"]["trainingStep"] == 176
     settings = found["runs/first"]["hparams"]
-    assert settings["learning_rate"] == 1e-3 and settings["mirror"] is True and settings["steps"] == 48
+    assert settings["learning_rate"] == 1e-3 and settings["mirror"] is True and settings["steps"] == 160
     assert settings["network.kind"] == "patchwise" and settings["network.convolutions"] == "8 3x3 /2"
 
 

@@ -1,5 +1,6 @@
 """The line that shows how far a command is: in place on a terminal, now and then in a log, or not at all."""
 
+import contextlib
 import os
 import sys
 
@@ -35,23 +36,14 @@ def command(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
 
 
-@pytest.fixture
-def screen(monkeypatch):
-    """A terminal that is this process's stdout and stderr until it is closed."""
+@contextlib.contextmanager
+def on_screen():
+    """A terminal of 60 columns that is this process's stdout and stderr, to be looked at afterwards."""
     screen = Screen(columns=60)
-    for name in ("stdout", "stderr"):
-        monkeypatch.setattr(sys, name, os.fdopen(os.dup(screen.theirs), "w", buffering=1))
-    close = screen.close
-
-    def closed() -> Screen:
-        sys.stdout.close()
-        sys.stderr.close()
-        monkeypatch.undo()
-        close()
-        return screen
-
-    screen.close = closed
-    return screen
+    with os.fdopen(os.dup(screen.theirs), "w", buffering=1) as stream:
+        with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+            yield screen
+    screen.close()
 
 
 @pytest.mark.parametrize(
@@ -75,45 +67,53 @@ def test_a_rate_is_of_the_last_while(clock):
     assert len(rate.marks) < 1000
 
 
-def test_on_a_terminal_one_line_is_rewritten_and_erased(screen, clock):
-    for number in tool.progress(range(4), 4, "photos"):
-        clock.now += 2
-        if number == 2:
-            tool.say("photo 2 is damaged")
-            tool.emit("one/path")
-    shown = screen.close()
-    assert shown.left == ["make-patches: photo 2 is damaged", "one/path"]
-    assert shown.shown[0] == "make-patches: 0 of 4 photos (0%)"
-    assert "make-patches: 1 of 4 photos (25%), 0.5/s, 6 s left" in shown.shown
-    assert "make-patches: 4 of 4 photos (100%), 0.5/s, 0 s left" in shown.shown
+def test_on_a_terminal_one_line_is_rewritten_and_erased(clock):
+    with on_screen() as screen:
+        for number in tool.progress(range(4), 4, "photos"):
+            clock.now += 2
+            if number == 2:
+                tool.say("photo 2 is damaged")
+                tool.emit("one/path")
+    assert screen.left == ["make-patches: photo 2 is damaged", "one/path"]
+    assert screen.shown[0] == "make-patches: 0 of 4 photos (0%)"
+    assert "make-patches: 1 of 4 photos (25%), 0.5/s, 6 s left" in screen.shown
+    assert "make-patches: 4 of 4 photos (100%), 0.5/s, 0 s left" in screen.shown
 
 
-def test_parts_that_do_not_fit_are_left_out(screen):
-    tool.show("step 4 of 5", "a" * 20, "b" * 20, "c")
-    tool.show("much " * 30, "more")
-    tool.line.erase()
-    first, second = screen.close().shown
+def test_parts_that_do_not_fit_are_left_out():
+    with on_screen() as screen:
+        tool.show("step 4 of 5", "a" * 20, "b" * 20, "c")
+        tool.show("much " * 30, "more")
+        tool.line.erase()
+    first, second = screen.shown
     assert first == f"make-patches: step 4 of 5, {'a' * 20}" and len(second) == 59
 
 
-def test_a_rewriting_takes_time_so_there_are_not_many(screen, clock):
-    for _ in tool.progress(range(1000), 1000, "photos"):
-        clock.now += 0.001
-    assert 5 <= len(screen.close().shown) <= 12
+def test_a_rewriting_takes_time_so_there_are_not_many(clock):
+    with on_screen() as screen:
+        for _ in tool.progress(range(1000), 1000, "photos"):
+            clock.now += 0.001
+    assert 5 <= len(screen.shown) <= 12
 
 
-@pytest.mark.parametrize("level", ["quiet", "dumb"])
-def test_nothing_is_rewritten_when_quiet_or_where_it_cannot_be(screen, clock, monkeypatch, level):
-    monkeypatch.setenv(*((tool.LEVEL, "quiet") if level == "quiet" else ("TERM", "dumb")))
-    for _ in tool.progress(range(3), 3, "photos"):
-        clock.now += 1
-    tool.show("this")
-    tool.inform("good to know")
-    tool.say("a warning")
-    expected = (
-        ["make-patches: a warning"] if level == "quiet" else ["make-patches: good to know", "make-patches: a warning"]
-    )
-    assert screen.close().left == screen.shown == expected
+@pytest.mark.parametrize(("name", "value", "lines"), [(tool.LEVEL, "quiet", 1), ("TERM", "dumb", 2)])
+def test_nothing_is_rewritten_when_quiet_or_where_it_cannot_be(clock, monkeypatch, name, value, lines):
+    monkeypatch.setenv(name, value)
+    with on_screen() as screen:
+        for _ in tool.progress(range(3), 3, "photos"):
+            clock.now += 1
+        tool.show("this")
+        tool.inform("good to know")
+        tool.say("a warning")
+    expected = ["make-patches: good to know", "make-patches: a warning"][-lines:]
+    assert screen.left == screen.shown == expected
+
+
+def test_amounts_are_in_their_own_words(clock):
+    with on_screen() as screen, tool.Meter("", 1e6, 5e5, lambda size: f"{size / 1000:.0f} kB", "a file:") as meter:
+        clock.now += 2
+        meter.advance(1e5)
+    assert screen.shown[-1] == "make-patches: a file: 600 kB of 1000 kB (60%), 50 kB/s"
 
 
 def test_in_a_log_there_is_a_line_now_and_then(capsys, clock):

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Mapping
 
-from depthfield import terminal
+from depthfield import terminal, tool
 from depthfield.training import pace
 from depthfield.training.rounds import Report
 
 LEAST_SECONDS = 2  # of rounds, before their numbers mean something
-SHOW_SECONDS = 1  # between two rewritings of the line on a terminal
+SHOW_SECONDS = 0.5  # between two rewritings of the line on a terminal
 WINDOW_SECONDS = 120  # that the time left is reckoned by
 
 
@@ -55,7 +55,7 @@ class Gauge:
 
     def to_be_shown(self) -> bool:
         """Whether it is time to rewrite the line."""
-        return time.monotonic() - self.shown >= SHOW_SECONDS
+        return not tool.line.shown or time.monotonic() - self.shown >= SHOW_SECONDS
 
     def line(self) -> list[str]:
         """How the training goes, in parts, the most important first."""
