@@ -60,7 +60,12 @@ def values(events: EventAccumulator, tag: str) -> list:
 
 def test_training_is_one_line_on_a_terminal(screen, runs):
     shown = "\n".join(screen.shown)
-    for text in ("loading TensorFlow", r"\d+ of 12 photos read", "step 0 of 160, making the graph", "measuring, 0 of 1"):
+    for text in (
+        "loading TensorFlow",
+        r"\d+ of 12 photos read",
+        "step 0 of 160, making the graph",
+        "measuring, 0 of 1",
+    ):
         assert re.search(f"^train-depth: {text}", shown, re.MULTILINE), text
     line = (
         r"train-depth: step \d+ of 160, \d+ s left, loss \d\.\d{4}, rel \d\.\d{3}, [\d.]+ photos/s, "
@@ -137,14 +142,14 @@ def test_the_hparams_tab_compares_the_runs_by_their_last_scores(board, runs):
     groups = asked("session_groups", **question)["sessionGroups"]
     assert experiment["hparamInfos"][0]["name"] == "learning_rate"  # the only one that differs comes first
     found = {group["name"]: group for group in groups}
-    assert set(found) == {"runs/first", "runs/second"} and [len(group["sessions"]) for group in groups] == [1, 1]
+    assert set(found) == {"first in runs", "second in runs"} and [len(group["sessions"]) for group in groups] == [1, 1]
     rel = {
         name: next(v for v in group["metricValues"] if v["name"]["tag"] == "validation/rel")
         for name, group in found.items()
     }
-    assert (rel["runs/second"]["value"], rel["runs/second"]["trainingStep"]) == (0.25, 32)
-    assert rel["runs/first"]["trainingStep"] == 176
-    settings = found["runs/first"]["hparams"]
+    assert (rel["second in runs"]["value"], rel["second in runs"]["trainingStep"]) == (0.25, 32)
+    assert rel["first in runs"]["trainingStep"] == 176
+    settings = found["first in runs"]["hparams"]
     assert settings["learning_rate"] == 1e-3 and settings["mirror"] is True and settings["steps"] == 160
     assert settings["network.kind"] == "patchwise" and settings["network.convolutions"] == "8 3x3 /2"
 
@@ -159,11 +164,12 @@ TEXT = """(function text(root) {
 @pytest.mark.parametrize(
     ("tab", "seen"),
     [
-        ("timeseries", "validation/rel"),
+        ("timeseries", "pictures/1"),
+        ("scalars", "training/loss"),
         ("images", "pictures/1"),
         ("histograms", "beta"),
         ("text", "network.convolutions"),
-        ("hparams", "runs/second"),
+        ("hparams", "second in runs"),
     ],
 )
 def test_tensorboard_shows_all_of_it(board, browser, tmp_path, tab, seen):

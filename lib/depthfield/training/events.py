@@ -21,6 +21,7 @@ from depthfield.training.recipe import Recipe
 from depthfield.training.survey import Survey
 
 SHARE = 0.01  # of the time, at most, that pictures may take
+HOUSEKEEPING = ("checkpoint_seconds", "summary_seconds")  # no hyper-parameters: training is the same without them
 TAGS = {name: f"wider/{name}" for name in ("delta2", "delta3")}  # of scores: behind those that the paper has
 
 
@@ -43,7 +44,8 @@ class Events:
         with self.writers["training"].as_default(step):
             tf.summary.text("run", page(self.run, values, survey, commands))
         with self.writers["validation"].as_default(step):
-            hparams.hparams({key: scalar(value) for key, value in values.items()}, trial_id=trial(self.run))
+            chosen = {key: scalar(value) for key, value in values.items() if key not in HOUSEKEEPING}
+            hparams.hparams(chosen, trial_id=trial(self.run))
         self.flush()
 
     def scalars(self, step: int, kind: str, numbers: Mapping[str, float]) -> None:
@@ -86,8 +88,9 @@ def scalar(value: object) -> bool | float | str:
 
 
 def trial(run: Path) -> str:
-    """What the HPARAMS tab calls a run: the last two folders of its path. Runs of one name would be taken for one."""
-    return "/".join(run.absolute().parts[-2:])
+    """What the HPARAMS tab calls a run: its folder, and what that is in. Runs of one name would be taken for one."""
+    *_, parent, name = run.absolute().parts
+    return f"{name} in {parent}"
 
 
 def page(run: Path, settings: Mapping[str, object], survey: Survey, commands: Sequence[Mapping]) -> str:
