@@ -40,9 +40,9 @@ def command(monkeypatch):
 def on_screen():
     """A terminal of 60 columns that is this process's stdout and stderr, to be looked at afterwards."""
     screen = Screen(columns=60)
-    with os.fdopen(os.dup(screen.theirs), "w", buffering=1) as stream:
-        with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
-            yield screen
+    stream = os.fdopen(os.dup(screen.theirs), "w", buffering=1)
+    with stream, contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        yield screen
     screen.close()
 
 
