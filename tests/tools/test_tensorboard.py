@@ -164,7 +164,6 @@ TEXT = """(function text(root) {
 @pytest.mark.parametrize(
     ("tab", "seen"),
     [
-        ("timeseries", "pictures/1"),
         ("scalars", "training/loss"),
         ("images", "pictures/1"),
         ("histograms", "beta"),
