@@ -49,7 +49,8 @@ def test_a_backbone_is_taken_from_a_file_and_stays_as_it_is_while_it_is_frozen(
     folder, theirs = files
     done = train(prepared, tmp_path / "run", *recipe, *FOUR, *options(["frozen_share=1"]), "--init", folder / name)
     assert done.returncode == 0, done.stderr
-    taken, begun = (next(line for line in done.stderr.splitlines() if word in line) for word in ("taken: ", "initialised: "))
+    words = ("taken: ", "initialised: ")
+    taken, begun = (next(line for line in done.stderr.splitlines() if word in line) for word in words)
     assert "conv" in taken and "/dense0" not in taken and "/dense0" in begun and "conv" not in begun
     ours = values(tmp_path / "run")
     shared = ours.keys() & theirs.keys()
