@@ -165,7 +165,9 @@ def stored(data) -> list[index.Photo]:
 def test_errors_on_the_held_out_photos_have_the_deviations_stated(prepared):
     model = new_state().model
     validation = Validation(model, stored(prepared), 2, calibrate=True)
-    numbers = validation.run()
+    numbers, z = validation.run()
+    present = sum(np.count_nonzero(batch["present"]) for batch in validation.batches)
+    assert z.dtype == np.float32 and z.shape == (present,)
     squares = []
     for batch in validation.batches:
         y, deviation = model.marginals(batch)
@@ -176,7 +178,7 @@ def test_errors_on_the_held_out_photos_have_the_deviations_stated(prepared):
 
 def test_photos_that_are_not_held_out_calibrate_nothing(prepared):
     model = new_state().model
-    numbers = Validation(model, stored(prepared), 2, calibrate=False).run()
+    numbers, _ = Validation(model, stored(prepared), 2, calibrate=False).run()
     assert float(model.tau) == float(model.scale) == numbers["tau"] == 1 and numbers["rel"] > 0
 
 
