@@ -31,6 +31,8 @@ WAIT       ?=#                   distributed: seconds to wait for slots and node
 CKPT_FREQ  ?=#                   seconds between checkpoints
 SUM_FREQ   ?=#                   seconds between lines of metrics
 TIMEOUT    ?=#                   stop after so many seconds with everything saved, status 99
+COUNT      ?=#                   download, demo: how many rooms to render, as 40,10 for training and testing
+SIZE       ?=#                   download, demo: their size, as 72x96 (height, width)
 SUPERPIXELS ?=#                  preprocess: about so many at 640x480, or grid:PIXELS (reproduce: the authors')
 WIDTH      ?=#                   preprocess: make wider photos smaller
 HEIGHT     ?=#                   preprocess: make higher photos smaller
@@ -59,6 +61,7 @@ NAMES := $(or $(NAMES),$(DATASET))
 
 force := $(if $(FORCE),--force)
 option = $(if $($(1)),$(2) $($(1)))
+rendering = $(call option,COUNT,--count) $(call option,SIZE,--size)
 changes = $(SET:%=--set %) $(call option,INIT,--init)
 training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--steps) $(call option,TIMEOUT,--timeout) \
 	$(if $(BATCHSIZE),--set batch_size=$(BATCHSIZE)) $(if $(CKPT_FREQ),--set checkpoint_seconds=$(CKPT_FREQ)) \
@@ -93,7 +96,7 @@ datasets: install ## list the datasets there are
 	@bin/fetch-dataset --list
 
 download: install ## fetch or render datasets: make download make3d1 make3d2 nyu
-	bin/fetch-dataset $(force) $(NAMES)
+	bin/fetch-dataset $(force) $(rendering) $(NAMES)
 
 preprocess: install ## divide photos into superpixels: make preprocess rooms
 	printf '%s\n' $(NAMES:%=$(DATA_DIR)/%/raw) | bin/make-patches $(force) \
@@ -149,7 +152,7 @@ tb: install ## TensorBoard over all runs, on TB_PORT
 # Each demo is a run of its own, on rooms of its own. The last line on stdout is for scripts.
 demo: install ## rooms, patches, records, training with 1 ps and 2 workers, scores, pictures: all of it, in minutes
 	@begun=$$(date +%s); run=$(RUN_DIR)/demo-$$(date +%Y%m%d-%H%M%S); records=$(DATA_DIR)/demo-rooms/records; \
-	bin/fetch-dataset --as demo-rooms rooms | bin/make-patches | bin/to-tfrecord > /dev/null; \
+	bin/fetch-dataset $(rendering) --as demo-rooms rooms | bin/make-patches | bin/to-tfrecord > /dev/null; \
 	GRID=no DATASET=demo-rooms RECIPE=demo RUNID=$${run##*/} PS_NODES=1 WORKERS=2 sge/cluster.sh > /dev/null; \
 	bin/score-depth --run $$run --save $$run/scores.json --pictures $$run/pictures $$records/test-*.tfrecord 2> $$run/logs/score.log; \
 	printf 'photo | truth | prediction | uncertainty:\n'; ls $$run/pictures/*.png; \
