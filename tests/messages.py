@@ -13,10 +13,11 @@ from pathlib import Path
 from shell import PROJECT
 
 PAGE = PROJECT / "lib/messages.md"
-SPEAKING = {"Failure", "UsageError", "Refused", "Unreachable", "say", "_say", "diverged"}  # what takes a message
+SPEAKING = {"Failure", "UsageError", "Refused", "Unreachable", "say", "_say"}  # what takes a message
+WHOLE = (ast.Constant, ast.JoinedStr, ast.BinOp)
 ROW = re.compile(r"^\| (`.*?`) \| .* \|$", re.MULTILINE)
 ANY = "…"  # what stands for a part that differs each time and has no name of its own
-LETTERS = 10  # of its own that a message has at least; with fewer it only passes on what another one says
+LETTERS = 8  # of its own that a message has at least; with fewer it only passes on what another one says
 ALIKE = 0.6  # of 1: how similar two messages are that may be one, reworded
 
 
@@ -76,12 +77,12 @@ def spoken(path: Path) -> Iterator[str]:
 
 
 def written(path: Path) -> Iterator[str]:
-    """Every text in a file: messages that are put together elsewhere are among them."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Constant | ast.JoinedStr | ast.BinOp):
-            text = tidy(rendered(node))
-            if own(text) >= LETTERS:
-                yield text
+    """Every text in a file, whole: messages that are put together elsewhere are among them."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, WHOLE)]
+    parts = {id(part) for node in nodes for part in ast.iter_child_nodes(node)}
+    for node in nodes:
+        if id(node) not in parts and own(text := tidy(rendered(node))) >= LETTERS:
+            yield text
 
 
 def explained() -> list[str]:

@@ -61,13 +61,13 @@ def test_without_its_python_a_command_says_what_to_do(tmp_path):
     link.symlink_to(project / "bin/fetch-dataset")
     for command, name in ((project / "bin/fetch-dataset", "fetch-dataset"), (link, "a link")):
         done = subprocess.run([command, "--help"], capture_output=True, text=True)
-        assert done.stderr == f'{name}: run "make install" in {project} first\n'
+        assert done.stderr == f'{name}: not installed; run "make install" in {project} first\n'
         assert done.returncode == 1 and done.stdout == ""
     (project / ".venv").symlink_to(PROJECT / ".venv")
     environment = os.environ | {"PATH": f"{project / 'bin'}:{os.environ['PATH']}"}
     for command in (project / "bin/fetch-dataset", link, "fetch-dataset"):
         done = subprocess.run([command, "an 'odd' $name"], capture_output=True, text=True, env=environment)
-        assert done.returncode == 1 and """ no dataset "an 'odd' $name": """ in done.stderr
+        assert done.returncode == 1 and """ no dataset "an 'odd' $name"; """ in done.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -201,13 +201,13 @@ def test_a_second_train_depth_waits_for_nobody_and_a_suspended_one_that_lost_the
     second = run(*training(folder, prepared), cwd=tmp_path)
     assert second.returncode == 1, second.stderr
     (line,) = second.stderr.splitlines()
-    assert f"{folder}: another train-depth is at work on this run: process {far.pid} on far.example" in line
+    assert f"{folder}: another train-depth is already training this run: process {far.pid} on far.example" in line
 
     far.send_signal(signal.SIGSTOP)
     os.utime(folder / "lease", (1, 1))
     here = terminal(*training(folder, prepared, *quiet))
     wait_for(lambda: "taken over from" in here.stderr.readline())
-    wait_for(lambda: "going on from" in here.stderr.readline())
+    wait_for(lambda: "continuing from" in here.stderr.readline())
     here.terminate()
     here.communicate(timeout=60)
     assert here.returncode == 99

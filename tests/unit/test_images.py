@@ -119,7 +119,7 @@ def test_a_photo_cut_short_is_refused(tmp_path, suffix):
 def test_what_is_no_image_is_refused(tmp_path, content):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
-    assert failure(images.read_photo, path) == f"{path}: not an image, or of a format Pillow cannot read"
+    assert failure(images.read_photo, path) == f"{path}: not an image, or a format that Pillow cannot read"
 
 
 def test_a_missing_photo_and_a_folder_are_named(tmp_path):
@@ -228,7 +228,7 @@ def test_depths_far_from_all_others_are_doubtful(far, apart):
 @pytest.mark.parametrize("chunk", ["", "metres", "0", "-0.001", "nan", "inf"])
 def test_a_senseless_stated_scale_is_refused(tmp_path, chunk):
     path = write_png(tmp_path / "a.png", RAMP, chunk)
-    assert failure(images.read_depth, path) == f"{path}: its depth-scale is {chunk!r}, no number of metres a unit"
+    assert failure(images.read_depth, path) == f"{path}: its depth-scale is {chunk!r}, not a number of metres per unit"
     assert np.nanmax(images.read_depth(path, 0.001, missing=0)) == np.float32(65.535)
 
 
@@ -283,7 +283,7 @@ def test_a_damaged_npy_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "pixels, suffix, words",
     [
-        (RAMP.astype(np.uint8), "png", "8 bits cannot hold metres"),
+        (RAMP.astype(np.uint8), "png", "this has 8 bits"),
         (COLOURS, "png", "this is RGB"),
         (COLOURS, "jpg", "this is JPEG"),
         (RAMP, "tif", "this is TIFF"),
@@ -318,7 +318,7 @@ def test_depth_that_does_not_fit_is_not_written(tmp_path, value):
     depth = METRES.copy()
     depth[1, 1], depth[2, 2] = value, np.nan
     told = failure(images.write_depth_png, tmp_path / "a.png", depth, 0.001)
-    assert "does not fit into 16 bits of 0.001 m a unit, which hold 0.001 to 65.534 m" in told
+    assert "does not fit into 16 bits of 0.001 m per unit, which hold 0.001 to 65.534 m" in told
     assert list(tmp_path.iterdir()) == []
 
 

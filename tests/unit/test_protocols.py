@@ -96,7 +96,7 @@ def test_the_others_have_the_full_frame(name):
                                 ("make3d-c1", (345, 460), "345×460"), ("make3d-c2", (55, 305), "345×460")]
 )  # fmt: skip
 def test_truth_of_another_size_is_not_the_protocols(name, shape, size):
-    with pytest.raises(tool.Failure, match=f"^it: its depth has {shape[1]}×{shape[0]} pixels, but {name} .* {size}$"):
+    with pytest.raises(tool.Failure, match=f"^it: its depth map has {shape[1]}×{shape[0]} pixels, but {name}.*{size}$"):
         protocols.counted(name, np.ones(shape), "it")
 
 
@@ -111,7 +111,7 @@ def test_truth_of_another_size_is_not_the_protocols(name, shape, size):
 def test_which_depths_count(name, counts, not_):
     truth = at(name, *counts, *not_)
     assert rel(name, 1.5 * truth, truth) == (pytest.approx(0.5), len(counts))
-    with pytest.raises(tool.Failure, match="^truth: no pixel of its depth counts"):
+    with pytest.raises(tool.Failure, match="^truth: no pixel of its depth map counts"):
         rel(name, truth, at(name, *not_))
 
 
@@ -176,8 +176,8 @@ def test_averages_by_hand_the_refused_and_those_that_lack_are_told(name, headlin
     assert field[scoring.MEAN]["rms"] == pytest.approx((0.2 + 2) / 2)
     assert (field["protocol"], field["headline"], field["official images"]) == (name, headline, official)
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 3 and f"c: no pixel of its depth counts by {name}" in told[0] and "bad.mat" in told[1]
-    assert f"2 photos scored; {name} is of {official}" in told[2]
+    assert len(told) == 3 and f"c: no pixel of its depth map counts by {name}" in told[0] and "bad.mat" in told[1]
+    assert f"only 2 photos are scored, but {name} has {official}" in told[2]
     with pytest.raises(tool.Failure, match="no photo could be scored"):
         protocols.score(name, "raw", photos[2:], predict)
 

@@ -51,7 +51,7 @@ def test_unknown_and_broken_recipes_are_named(tmp_path):
     with pytest.raises(UsageError, match="needs a table .network."):
         recipes.load(str(broken))
     broken.write_text("steps = 3\n[network]\nkind = 'fcsp'\nblocks = [8]\ndense = [4]")
-    with pytest.raises(UsageError, match="does not say batch_size"):
+    with pytest.raises(UsageError, match="the recipe lacks batch_size"):
         recipes.load(str(broken))
 
 
