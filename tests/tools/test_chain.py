@@ -132,7 +132,7 @@ def test_unusable_depth_is_named_with_its_reason_and_the_rest_is_done(tmp_path, 
     assert len(told) == 1 and said in told[0]
 
 
-def test_values_that_mean_no_measurement_are_told_once_and_can_be_named(tmp_path):
+def test_values_that_mean_no_measurement_are_reported_once_and_can_be_named(tmp_path):
     for name, value in (("a", 65535), ("b", 2500), ("c", 65535), ("d", 60000), ("e", 60000)):
         depth = np.full((48, 64), 2500, np.uint16)
         depth[0, :16] = value
@@ -194,7 +194,7 @@ def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
         ("split-resources", ["--ps"], 2, "see --help"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_one_line_and_a_status(tmp_path, name, arguments, status, said):
+def test_what_cannot_be_done_is_reported_in_one_line_and_a_status(tmp_path, name, arguments, status, said):
     done = run(name, *arguments, cwd=tmp_path, stdin="")
     assert done.returncode == status and said in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.startswith(f"{name}: ") and done.stdout == ""
@@ -216,7 +216,7 @@ def test_settings_given_to_make_do_not_reach_the_tests():
 
 
 @pytest.mark.parametrize("words", ["TO|DO: faster", "NOTE| FROM THE LEAD", "remove it when| read", ""])
-def test_lint_finds_a_note_to_somebody(tmp_path, words):
+def test_lint_finds_working_notes(tmp_path, words):
     note = words.replace("|", "")  # so that lint does not find it here
     shutil.copy(PROJECT / "Makefile", tmp_path)
     (tmp_path / "depth.py").write_text(f"x = 1  # metres\n# {note}\n")
@@ -249,13 +249,13 @@ def test_every_command_has_its_help_run_bit_and_place_in_the_readme(tmp_path, na
     assert f"| `{name}` | {first}" in (PROJECT / "README.md").read_text()
 
 
-def test_a_closed_pipe_is_no_error(prepared, tmp_path):
+def test_a_closed_pipe_is_not_an_error(prepared, tmp_path):
     command = f"set -o pipefail; {PROJECT}/bin/make-patches --out {tmp_path} {prepared}/rooms/raw | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 1 and done.stderr == ""
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_half_written(prepared, tmp_path):
+def test_a_full_disk_is_reported_and_leaves_nothing_half_written(prepared, tmp_path):
     command = f"ulimit -f 8; {PROJECT}/bin/make-patches -j 1 --out {tmp_path} {prepared}/rooms/raw"
     done = subprocess.run(["bash", "-c", f"trap '' XFSZ; {command}"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "File too large" in done.stderr and "Traceback" not in done.stderr
@@ -352,7 +352,7 @@ def test_scores_of_a_run_stand_beside_the_mean_depths(prepared, trained, tmp_pat
     )
 
 
-def test_anybodys_depth_maps_are_scored_by_name(tmp_path):
+def test_depth_maps_from_elsewhere_are_scored_by_name(tmp_path):
     for folder in ("predicted", "truth"):
         (tmp_path / folder).mkdir()
     Image.fromarray(np.full((10, 10), 1100, np.uint16)).save(tmp_path / "predicted/a.png")
@@ -373,10 +373,10 @@ def folders_of_maps(folder, predicted: dict, truth: dict) -> None:
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        ((64, 48), "48×64 pixels, but its truth 64×48: the aspect ratios differ"),
-        ((480, 672), "672×480 pixels, but its truth 64×48: the aspect ratios differ"),
-        ((1, 1), "1×1 pixels, but its truth 64×48: too small to resize"),
-        ((12, 18), "18×12 pixels, but its truth 64×48: the aspect ratios differ"),
+        ((64, 48), "it has 48×64 pixels, but its truth 64×48: the aspect ratios differ"),
+        ((480, 672), "it has 672×480 pixels, but its truth 64×48: the aspect ratios differ"),
+        ((1, 1), "it has 1×1 pixels, but its truth 64×48: too small to resize"),
+        ((12, 18), "it has 18×12 pixels, but its truth 64×48: the aspect ratios differ"),
         ((17, 23), None),  # 22.7 pixels rounded
         ((480, 641), None),  # the truth's 63.9 rounded
     ],
@@ -400,7 +400,7 @@ def test_two_depth_maps_of_one_photo_are_an_error(tmp_path, folder):
     assert done.stderr.count("\n") == 1
 
 
-def test_what_has_no_prediction_is_told(tmp_path):
+def test_what_has_no_prediction_is_reported(tmp_path):
     hole, left, right = (np.ones((400, 600)) for _ in range(3))
     hole[7, 7] = left[:, :300] = right[:, 300:] = np.nan
     folders_of_maps(tmp_path, {"a": hole, "b": left}, {"a": np.ones((400, 600)), "b": right})
@@ -414,7 +414,7 @@ def test_what_has_no_prediction_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("save", "said"), [(".", ".: a folder; name a file"), ("file/kept.json", "file/kept.json: cannot be written")]
 )
-def test_where_scores_cannot_be_saved_is_told_before_anything_is_read(tmp_path, save, said):
+def test_where_scores_cannot_be_saved_is_reported_before_anything_is_read(tmp_path, save, said):
     (tmp_path / "file").touch()
     done = run("score-depth", "--save", save, "nothing", "nowhere", cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.startswith(f"score-depth: {said}") and done.stderr.count("\n") == 1

@@ -131,7 +131,7 @@ def test_depth_stays_in_the_recipes_range(prepared, trained, tmp_path):
     assert (loaded(photo=tf.zeros([72, 96, 3], tf.uint8))["depth"].numpy() == 50).all()
 
 
-def test_what_cannot_be_predicted_is_told(model, slic):
+def test_what_cannot_be_predicted_is_reported(model, slic):
     assert tf.saved_model.load(model).calibrated
     loaded, photo = tf.saved_model.load(model), np.zeros((24, 36, 3), np.uint8)
     with pytest.raises(tf.errors.InvalidArgumentError, match="36×11 pixels are too few for one superpixel of 12×12"):

@@ -276,10 +276,10 @@ def test_what_was_put_there_by_hand_is_taken_if_it_can_be(lab, server):
     lab.hold(toy=[{"name": "toy.mat", "size": len(lab.body)}])
     told = lab.fetch("toy")
     assert told.returncode == 1  # what the server has is not what was recorded
-    assert "has 16 bytes, the catalogue says 300000" in told.stderr
+    assert "has 16 bytes, but the catalogue says 300000" in told.stderr
 
 
-def test_force_fetches_anew(lab, server):
+def test_force_fetches_again(lab, server):
     assert lab.fetch("toy").returncode == lab.fetch("--force", "toy").returncode == 0
     assert [path for path, _ in server.asked] == ["/toy.mat"] * 2
 
@@ -338,7 +338,7 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(lab, server):
 # --- connections --------------------------------------------------------------------------------------------------
 
 
-def test_a_broken_download_goes_on_by_range(lab, server):
+def test_a_broken_download_continues_by_range(lab, server):
     server.manners["/toy.mat"] = ["status 503 Retry-After: 0", "drop", "good"]
     told = lab.fetch("toy")
     assert told.returncode == 0, told.stderr
@@ -349,7 +349,7 @@ def test_a_broken_download_goes_on_by_range(lab, server):
 
 
 @pytest.mark.parametrize("manner", ["good", "no range", "wrong range", "changed", "complete", "too much"])
-def test_a_broken_download_goes_on_right_or_from_the_start(lab, server, manner, monkeypatch):
+def test_a_broken_download_continues_right_or_from_the_start(lab, server, manner, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     address, part = f"{server.address}/toy.mat", lab.folder / "toy.mat.part"
     server.manners["/toy.mat"] = ["drop"]
@@ -378,8 +378,8 @@ FAILING = {
     "busy": ("status 503 Retry-After: 7200", b"", "asks to wait for 120 minutes"),
     "liar": ("lie", b"toy", "does not continue where the download was interrupted, 2 times in a row"),
     "sold": ("good", PAGE, "sent a web page, not the file; if the host has moved, try --mirror"),
-    "other": ("good", b"toy", "offers 3 bytes, the catalogue says 300000: not the same file"),
-    "short": ("unsized", b"toy", "offers 3 bytes, the catalogue says 300000: not the same file"),
+    "other": ("good", b"toy", "has 3 bytes, but the catalogue says 300000: not the same file"),
+    "short": ("unsized", b"toy", "has 3 bytes, but the catalogue says 300000: not the same file"),
 }
 
 
@@ -410,7 +410,7 @@ def test_what_cannot_be_fetched_is_named_and_does_not_stop_the_rest(lab, server)
         assert asked.count(f"/{name}.mat") == times, name
 
 
-def test_a_missing_readme_is_told_and_no_failure(lab, server):
+def test_a_missing_readme_is_reported_and_not_an_error(lab, server):
     lab.hold(toy=[{"name": "toy.mat"}, {"name": "Readme", "optional": True}])
     told = lab.fetch("toy")
     assert (told.returncode, told.stdout) == (0, f"{lab.home}/raw\n")
@@ -464,11 +464,11 @@ def test_a_file_that_is_not_the_catalogues_is_never_used(lab):
     told = lab.fetch("toy")
     assert told.returncode == 1
     found = hashlib.sha256(lab.body).hexdigest()
-    assert f"its sha256 is {found}, the catalogue says {'0' * 64}; kept as {lab.home}/downloads" in told.stderr
+    assert f"its sha256 is {found}, but the catalogue says {'0' * 64}; kept as {lab.home}/downloads" in told.stderr
     assert tree(lab.home) == ["downloads/toy.mat.bad"]
 
 
-def test_a_sum_recorded_once_is_held_to(lab, server):
+def test_a_sum_recorded_once_is_checked(lab, server):
     assert lab.fetch("toy").returncode == 0
     server.files["/toy.mat"] = lab.body[::-1]
     told = lab.fetch("--force", "toy")
@@ -540,7 +540,7 @@ def test_an_archive_that_was_mended_is_taken(lab, server):
     assert (lab.home / "raw/box" / GOOD[0]).read_bytes() == b"good"
 
 
-def test_an_unpacked_folder_that_gave_way_comes_back(lab, server):
+def test_an_unpacked_folder_that_was_being_replaced_is_restored(lab, server):
     lab.hold(toy=[{"name": f"{name}.zip", "unpack": True} for name in "ab"])
     server.files.update({f"/{name}.zip": zipped(GOOD) for name in "ab"})
     assert lab.fetch("toy").returncode == 0
@@ -642,7 +642,7 @@ def test_rooms_are_rendered_once_for_their_settings(tmp_path):
     assert "2.67 PB needed to render 3 photos, " in large.stderr
 
 
-def test_what_is_there_is_replaced_by_force_alone(tmp_path):
+def test_only_force_replaces_what_exists(tmp_path):
     line = [COMMAND, "--data", tmp_path, "rooms", "--count", "1,0", "-j", "1", "--size", "16x16"]
     raw = tmp_path / "rooms/raw"
     assert run(*line).returncode == 0
@@ -668,7 +668,7 @@ def test_what_is_there_is_replaced_by_force_alone(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["exception", "SIGKILL"])
-def test_a_folder_that_gave_way_comes_back(tmp_path, ending):
+def test_a_folder_that_was_being_replaced_is_restored(tmp_path, ending):
     """Interrupted between the two renames, the only copy was lost."""
     target, kept, toy = tmp_path / "raw", tmp_path / "kept", tmp_path / "toy"
     for folder, place in ((target, "old"), (kept, "old"), (toy / "raw", "rooms.json")):
@@ -729,7 +729,7 @@ def test_the_list_tells_a_stranger_what_there_is(tmp_path):
         (["toy", "--catalogue", "none.toml"], 1, "no catalogue: none.toml: No such file or directory"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_is_done(lab, server, arguments, status, told):
+def test_wrong_usage_is_reported_before_anything_is_done(lab, server, arguments, status, told):
     line = [COMMAND, "--data", lab.data, *arguments]
     failed = run(*line, env=environment(DATASETS=str(lab.catalogue)))
     assert failed.returncode == status
@@ -752,7 +752,7 @@ def test_wrong_usage_is_told_before_anything_is_done(lab, server, arguments, sta
         (("[toy]", "[toy"), "Expected ']'"),
     ],
 )
-def test_a_catalogue_that_says_what_none_says_is_refused(lab, change, told):
+def test_an_invalid_catalogue_is_refused(lab, change, told):
     lab.catalogue.write_text(lab.catalogue.read_text().replace(*change))
     with pytest.raises(tool.Failure, match=told):
         catalogue.read(lab.catalogue)

@@ -68,7 +68,7 @@ def test_what_is_not_frozen_any_longer_is_trained(prepared, files, tmp_path):
     assert len([path for path in theirs if path in ours and not np.array_equal(ours[path], theirs[path])]) >= 20
 
 
-def test_a_run_begins_with_another_and_then_goes_on_with_its_own(prepared, trained, tmp_path):
+def test_a_run_begins_with_another_and_then_continues_with_its_own(prepared, trained, tmp_path):
     words = ["--recipe", "small", "--steps", 16, *options([*SMALL[:-1], "network.dense=[12]", "learning_rate=0"])]
     done = train(prepared, tmp_path / "run", *words, "--init", trained)
     assert done.returncode == 0, done.stderr

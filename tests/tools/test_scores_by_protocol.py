@@ -54,7 +54,7 @@ def predictions(folder, frames, factor, names=TEST):
     return folder
 
 
-def test_anybodys_depth_maps_by_nyus_two_protocols(frames, tmp_path):
+def test_depth_maps_from_elsewhere_by_nyus_two_protocols(frames, tmp_path):
     maps = predictions(tmp_path / "maps", frames, 1.1)
     ask = ("score-depth", "--json", "--save", "kept.json", "--protocol")
     done = run(*ask, "nyu", maps, frames, cwd=tmp_path)
@@ -73,7 +73,7 @@ def test_anybodys_depth_maps_by_nyus_two_protocols(frames, tmp_path):
     assert one["mean of images"]["rel"] == pytest.approx(0.1, rel=1e-3)
 
 
-def test_a_prediction_that_is_not_there_or_of_no_use_refuses_its_photo(frames, tmp_path):
+def test_a_missing_or_unusable_prediction_refuses_its_photo(frames, tmp_path):
     maps = predictions(tmp_path / "maps", frames, 1.1, names=(3, 5))
     hole = np.full((480, 640), 3, np.float32)
     hole[7, 7] = 0
@@ -157,12 +157,12 @@ def test_a_run_s_predictions_are_scored_as_they_are_whatever_its_recipe_clamps_t
         (["--published", ".", "."], 2, "see --help"),
     ],
 )
-def test_what_cannot_be_scored_is_told_in_one_line(tmp_path, arguments, status, said):
+def test_what_cannot_be_scored_is_reported_in_one_line(tmp_path, arguments, status, said):
     done = run("score-depth", *arguments, cwd=tmp_path)
     assert done.returncode == status and said in done.stderr.splitlines()[0] and done.stdout == ""
 
 
-def test_make_reproduce_goes_from_download_to_the_table_and_goes_on_where_it_was(tmp_path):
+def test_make_reproduce_goes_from_download_to_the_table_and_continues_where_it_was(tmp_path):
     (tmp_path / "far").mkdir()
     photos, depths = scenes(8, 480, 640)
     far = write_nyu(tmp_path / "far", photos, depths, train=range(1, 7), test=(7, 8))

@@ -31,7 +31,7 @@ def test_a_run_holds_what_it_says_and_is_its_owners_alone(trained):
     assert command["time"] and command["host"] and command["python"] and command["tensorflow"] and command["commit"]
 
 
-def test_training_goes_on_from_the_newest_checkpoint_and_only_with_the_same_recipe(prepared, trained, tmp_path):
+def test_training_continues_from_the_newest_checkpoint_and_only_with_the_same_recipe(prepared, trained, tmp_path):
     again = tmp_path / "again"
     shutil.copytree(trained, again)
     ask = ("train-depth", "--run", again, *TRAIN, *shards(prepared, "train"))
@@ -197,7 +197,7 @@ def test_a_checkpoint_of_other_records_is_not_exported(trained, tmp_path):
     assert "made with superpixels grid:12, " in done.stderr and "survey.json says superpixels grid:9, " in done.stderr
 
 
-def test_photos_added_and_gone_are_told_and_what_is_held_out_stays_so(prepared, trained, tmp_path):
+def test_photos_added_and_gone_are_reported_and_what_is_held_out_stays_so(prepared, trained, tmp_path):
     again = tmp_path / "again"
     shutil.copytree(trained, again)
     first = {line.split("\t")[0]: line.split("\t")[2] for line in (again / "photos.tsv").read_text().splitlines()}
@@ -217,7 +217,7 @@ def test_photos_added_and_gone_are_told_and_what_is_held_out_stays_so(prepared, 
     assert "photos differ from those" not in run(*ask, cwd=tmp_path).stderr
 
 
-def test_a_photo_without_a_measurement_and_photos_of_the_training_are_told(prepared, trained, tmp_path):
+def test_a_photo_without_a_measurement_and_photos_of_the_training_are_reported(prepared, trained, tmp_path):
     def change(patch):
         blind = patch.source.endswith("#3")
         return patch._replace(depth_map=patch.depth_map * np.nan, depth=patch.depth * np.nan) if blind else patch

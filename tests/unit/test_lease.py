@@ -199,7 +199,7 @@ def test_a_living_process_of_another_host_is_known_by_its_renewal(run, start, qu
         lease.take(run)
 
 
-def test_whoever_wants_to_stop_does_not_wait(run):
+def test_a_stop_request_is_not_delayed(run):
     forge(run, 0)
     answers = iter([None, None, "SIGTERM"])
     begun = time.monotonic()
@@ -233,7 +233,7 @@ def test_a_lease_that_was_lost_is_neither_renewed_nor_removed(run):
     assert 15 < lease.look(run / "lease").age < 25
 
 
-def test_a_claim_whose_process_does_not_go_on_lapses(run, quick):
+def test_a_claim_whose_process_does_not_continue_lapses(run, quick):
     forge(run, 31)
     (run / "lease").rename(run / ".lease-after-0123456789abcdef")
     forge(run, 31)
@@ -286,7 +286,7 @@ def test_of_two_processes_just_one_wins(run, start):
 # ---- wait
 
 
-def test_waiting_for_a_run_ends_when_nobody_has_it(run, start, quick):
+def test_waiting_for_a_run_ends_when_no_process_has_it(run, start, quick):
     lease.wait(run, 0)
     lease.wait(run / "none", 0)
     first = start()

@@ -74,7 +74,7 @@ def test_truncated_and_foreign_patch_files_are_named(tmp_path):
         patches.read(tmp_path / "none.npz")
 
 
-def test_a_patch_file_of_another_photo_or_group_is_made_anew(tmp_path):
+def test_a_patch_file_of_another_photo_or_group_is_made_again(tmp_path):
     photo = np.zeros((64, 96, 3), np.uint8), np.ones((64, 96), np.float32)
     how = preparation.way("grid:16", "colour", None, None, force=False)
     first = Sample("a", "train", "a.png", "rgb 1", (), lambda: photo)
@@ -285,7 +285,7 @@ def test_an_epoch_shows_each_photo_once_and_the_next_in_another_order(tmp_path):
 
 
 @pytest.mark.parametrize("left_out", [1, 3, 4, 9])
-def test_a_stream_goes_on_as_if_it_had_not_been_left(tmp_path, left_out):
+def test_a_stream_continues_as_if_it_had_not_been_left(tmp_path, left_out):
     how = augmentation.Augmentation(mirror=True, turn=8.0, colour=0.5)
     photos = write_shards(tmp_path, SIZES)
     whole, rest = drawn(photos, 10, how=how), drawn(photos, 10 - left_out, how=how, batch=left_out)

@@ -82,7 +82,7 @@ def test_an_nyu_division_that_does_not_fit_is_refused(tmp_path, train, test, wor
 
 def test_an_nyu_division_of_other_content_is_refused(tmp_path):
     for content, words in (
-        ({"trainNdxs": [[1]]}, "has no testNdxs"),
+        ({"trainNdxs": [[1]]}, "has no variable testNdxs"),
         ({"trainNdxs": [["x"]], "testNdxs": [[1]]}, "trainNdxs are not frame numbers"),
         ({"trainNdxs": [[1.5]], "testNdxs": [[1]]}, "trainNdxs names frame 1.5, but"),
         ({"trainNdxs": [[np.inf, np.nan]], "testNdxs": [[1]]}, "trainNdxs names frame inf, but"),
@@ -215,7 +215,7 @@ def test_a_bad_make3d_file_is_refused_by_its_name(tmp_path):
     assert [words.split(": ", 1)[1] for words in told] == [
         "negative depth, down to -1 m",
         "float64 of shape (55, 305, 3) is not a laser grid",
-        "has no Position3DGrid or depthMap",
+        "has no variable Position3DGrid or depthMap",
         "the MATLAB file is cut short",
         "the image is cut short",
     ]
@@ -300,7 +300,7 @@ def test_pairs_go_by_name_never_by_order_and_the_rest_is_named(tmp_path, capsys)
     assert told[1].endswith(f"left out, having no photo: {tmp_path}/depth/c.png")
 
 
-def test_a_depth_map_beside_the_photos_is_none_of_them(tmp_path, capsys):
+def test_a_depth_map_beside_the_photos_is_not_a_photo(tmp_path, capsys):
     write_photo(tmp_path / "1.jpg")
     write_depth(tmp_path / "1_depth.png"), write_depth(tmp_path / "2_depth.png")
     for pair in ("name", "nearest:0.1"):
@@ -308,7 +308,7 @@ def test_a_depth_map_beside_the_photos_is_none_of_them(tmp_path, capsys):
         assert capsys.readouterr().err.endswith(f"left out, having no photo: {tmp_path}/2_depth.png\n")
 
 
-def test_many_without_a_partner_are_told_in_one_line(tmp_path, capsys):
+def test_many_without_a_partner_are_reported_in_one_line(tmp_path, capsys):
     write_photo(tmp_path / "rgb/x.png"), write_depth(tmp_path / "depth/x.png")
     for number in range(25):
         write_photo(tmp_path / f"rgb/{number}.png")
@@ -411,7 +411,7 @@ def test_the_test_share_is_drawn_by_name_alone(tmp_path):
     assert set(dict(listed(tmp_path, test_share=0))) == {"train"}
 
 
-def test_a_draw_that_leaves_none_for_testing_is_told(tmp_path, capsys):
+def test_a_split_without_test_photos_is_reported(tmp_path, capsys):
     write_photo(tmp_path / "rgb/a.png"), write_depth(tmp_path / "depth/a.png")
     assert listed(tmp_path, test_share=1e-9) == [("train", "a")]
     assert "none of 1 photos fell to testing: raise --test-share" in capsys.readouterr().err
@@ -459,7 +459,7 @@ def test_written_depth_is_a_sample_of_its_own_scale(tmp_path):
         ({"test_share": float("nan")}, "a share from 0 to 1"),
     ],
 )
-def test_rules_that_make_no_sense_are_wrong_usage(tmp_path, options, words):
+def test_invalid_rules_are_wrong_usage(tmp_path, options, words):
     write_photo(tmp_path / "rgb/a.png"), write_depth(tmp_path / "depth/a.png")
     assert words in failure(lambda: list(folder.samples(tmp_path, **options)), tool.UsageError)
 

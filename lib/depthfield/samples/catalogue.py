@@ -76,7 +76,7 @@ def as_table(datasets: list[Dataset]) -> str:
         rows.append((dataset.name, size, dataset.title, dataset.licence))
         lines = [("holds", dataset.holds), ("cite", dataset.citation), ("see", dataset.page)]
         lines += [("file", file.address + f" ({in_words(file.size or 0)})" * bool(file.size)) for file in dataset.files]
-        details += ["", dataset.name, *(f"  {label:<7}{told}" for label, told in lines if told)]
+        details += ["", dataset.name, *(f"  {label:<7}{value}" for label, value in lines if value)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n".join(table + details) + "\n"

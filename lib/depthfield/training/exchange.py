@@ -303,9 +303,9 @@ def make(
             now = tf.timestamp()
             own.ended.assign(now)
         idle = tf.where(ended > 0, begun - ended, 0.0)
-        told = Report(
+        report = Report(
             taken.loss, count, index, now - begun, computing - taken.waited, taken.waited, moving_seconds, idle
         )
-        return tf.stack([tf.cast(value, tf.float64) for value in told])  # one tensor to fetch
+        return tf.stack([tf.cast(value, tf.float64) for value in report])  # one tensor to fetch
 
     return train_round

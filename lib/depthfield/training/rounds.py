@@ -25,9 +25,9 @@ class Report(NamedTuple):
     idle: float  # since the worker's round before
 
 
-def report(told: np.ndarray) -> Report:
+def report(values: np.ndarray) -> Report:
     """Convert the result of a graph, float64 [8], to a report."""
-    numbers = dict(zip(Report._fields, told.tolist(), strict=True))
+    numbers = dict(zip(Report._fields, values.tolist(), strict=True))
     return Report(**numbers | {name: int(numbers[name]) for name in ("steps", "worker")})
 
 

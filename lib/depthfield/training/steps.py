@@ -86,8 +86,8 @@ def make(
 
         The first is the schedule's `step`; the slots were zero `age` steps ago, both int64 []. `fixed` are the values
         of the model's other variables. The mean over several workers has less noise than each, and together they take
-        the steps of the schedule, so the rate is multiplied by the root of their number, as for a larger batch (Malladi et
-        al. 2022, the square root scaling rule).
+        the steps of the schedule, so the rate is multiplied by the root of their number, as for a larger batch
+        (Malladi et al. 2022, the square root scaling rule).
         """
 
         stride = 1 if mean is None else workers  # steps of the schedule per step of ours
