@@ -248,7 +248,7 @@ def test_a_whole_dataset_is_fetched_verified_unpacked_and_read(lab, server, tmp_
 
 
 def test_what_changed_on_the_disk_is_noticed(lab, server):
-    """A file is fetched anew, the bad one kept aside; an archive that is still good is only unpacked anew."""
+    """A bad file is fetched again and kept aside; an archive that is still good is only unpacked again."""
     lab.hold(toy=[{"name": "toy.mat"}, {"name": "box.tgz", "unpack": True}])
     server.files["/box.tgz"] = tar(("doll", b"a doll"), ("ball", b"a ball"))
     assert lab.fetch("toy").returncode == 0

@@ -154,7 +154,7 @@ def test_the_rate_follows_the_steps_a_run_began_with_and_stays_low_beyond_them()
     recipe = recipes.load("dcnf-small", ["steps=100", "learning_rate=1"])
     rates = [float(learning_rate(recipe, tf.constant(step), tf.constant(step))) for step in (0, 1, 2, 50, 99, 100, 250)]
     np.testing.assert_allclose(rates, [0, 0.5, 0.99901, 0.5, 0.000247, 0.01, 0.01], rtol=1e-2, atol=1e-6)
-    risen = [float(learning_rate(recipe, tf.constant(50), tf.constant(age))) for age in (0, 1, 2)]  # begun anew
+    risen = [float(learning_rate(recipe, tf.constant(50), tf.constant(age))) for age in (0, 1, 2)]  # slots start again
     np.testing.assert_allclose(risen, [0, 0.5, 0.5], atol=1e-6)
 
 
