@@ -39,6 +39,7 @@ LIMIT      ?=#                   preprocess: take no more photos
 FORCE      ?=#                   1: do again what is there already
 PHOTOS     ?=#                   predict: files or folders
 RUN        ?= $(RUN_DIR)/$(RUNID)#  export: the run's folder
+PREFIX     ?= $(HOME)/.local#  install-user: below which folder
 TB_PORT    ?= 5003#              TensorBoard's port
 JOBS       ?= 4#                 test: how many tests run at once; each of these boots a grid of its own
 
@@ -66,7 +67,7 @@ training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--st
 records = $(DATA_DIR)/$(DATASET)/records
 
 .PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce predict export \
-	tb demo test test-long lint working-notes trial grid-packages grid-test grid-demo bench-grid bench-field bench-scale
+	tb man install-user uninstall-user wheel demo test test-long lint working-notes trial grid-packages grid-test grid-demo bench-grid bench-field bench-scale
 
 help: ## show this
 	@echo "targets:"
@@ -145,6 +146,20 @@ export: install ## the run RUN as a SavedModel, RUN/model, that predicts without
 
 tb: install ## TensorBoard over all runs, on TB_PORT
 	.venv/bin/tensorboard --logdir $(RUN_DIR) --port $(TB_PORT)
+
+man: install ## a manual page for each command, in build/man
+	.venv/bin/python -m depthfield.manual pages build/man
+
+install-user: install ## commands as links in PREFIX/bin, with manual pages and completion for bash and zsh
+	@.venv/bin/python -m depthfield.manual install '$(PREFIX)'
+
+uninstall-user: install ## remove from PREFIX what install-user put there, and nothing else
+	@.venv/bin/python -m depthfield.manual uninstall '$(PREFIX)'
+
+wheel: install ## a package for pip, with commands, recipes and catalogue inside, in build/wheel
+	rm -rf build/lib build/bdist.* build/wheel
+	.venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	@ls build/wheel/*.whl
 
 # Each demo is a run of its own, on rooms of its own. The last line on stdout is for scripts.
 demo: install ## rooms, patches, records, training with 1 ps and 2 workers, scores, pictures: all of it, in minutes

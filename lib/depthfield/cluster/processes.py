@@ -11,6 +11,10 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
+from depthfield.tool import need_linux
+
+need_linux("it watches processes through pidfd and /proc")
+
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)  # all ask for an end with everything saved
 
 CLOCK_SECONDS = 2  # by which a process seems to have begun at another time: the clock may have been set since
