@@ -101,6 +101,15 @@ def shown(page) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
+def said(block) -> list[str]:
+    match block:
+        case Items(rows):
+            return [words for row in rows for words in row]
+        case Literal(lines):
+            return list(lines)
+    return [block.text]
+
+
 @needs("groff")
 def test_a_page_says_all_that_the_help_text_says(pages):
     for name, help in HELPS.items():
@@ -112,8 +121,7 @@ def test_a_page_says_all_that_the_help_text_says(pages):
         plain = " ".join(re.sub("[\N{HYPHEN}\N{MINUS SIGN}]", "-", text).split()).replace("`", "")
         for section in help.sections:
             for block in section.blocks:
-                said = block.lines if isinstance(block, Literal) else sum(block.rows, ()) if isinstance(block, Items) else block
-                for words in said:
+                for words in said(block):
                     assert " ".join(words.split()).replace("`", "") in plain, (name, words)
         for form in help.usage:
             assert form in plain, name
