@@ -210,7 +210,7 @@ working-notes:
 	@! git grep -nwiE '$(notes)' || { echo 'remove these working notes' >&2; exit 1; }
 
 lint: install working-notes
-	.venv/bin/ruff check lib bin tests
+	.venv/bin/ruff check lib bin tests setup.py
 	.venv/bin/shellcheck -x lib/*.sh sge/*.sh tests/*.sh tests/grid/packages tests/grid/demo .ci/run
 	.venv/bin/lint-imports --no-logo
 

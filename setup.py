@@ -9,9 +9,10 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-COMMANDS = sorted(path for path in Path("bin").iterdir() if path.is_file())
-SHARED = [*COMMANDS, *sorted(Path("sge").iterdir()), *sorted(Path("lib/recipes").iterdir())]
-SHARED += [Path("lib/launch.sh"), Path("data/datasets.toml")]
+COMMANDS, SCRIPTS, RECIPES = (
+    sorted(path for path in Path(folder).iterdir() if path.is_file()) for folder in ("bin", "sge", "lib/recipes")
+)
+SHARED = [*COMMANDS, *SCRIPTS, *RECIPES, Path("lib/launch.sh"), Path("data/datasets.toml")]
 
 
 class BuildWithShared(build_py):

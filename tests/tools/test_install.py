@@ -194,7 +194,8 @@ def test_install_user_of_the_wheel_links_to_its_launchers(installed, tmp_path):
 
 # A Python that lacks what only Linux has.
 ELSEWHERE = """
-import os, runpy, signal, sys
+import os, runpy, signal, sys, urllib.request
+import psutil
 sys.platform = "darwin"
 for module, names in ((os, ("sched_getaffinity", "pidfd_open")), (signal, ("pidfd_send_signal",))):
     for name in names:
