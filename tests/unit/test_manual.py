@@ -64,7 +64,7 @@ def test_a_help_text_in_its_parts():
     Usage:
       try-it [--often N]... (in | out) FILE
              [MORE...]
-      try-it --list
+      try-it [--very-long-option VALUE] --list
 
     One thing:
       first   this
@@ -80,7 +80,7 @@ def test_a_help_text_in_its_parts():
       0  done
       75 not yet
     """)
-    assert help.usage == ("try-it [--often N]... (in | out) FILE [MORE...]", "try-it --list")
+    assert help.usage == ("try-it [--often N]... (in | out) FILE [MORE...]", "try-it [--very-long-option VALUE] --list")
     assert help.arguments == ("FILE", "MORE") and help.words == ("in", "out")
     assert [option[:3] for option in help.options] == [
         (("-o", "--often"), "N", "how often, at least"), (("--very-long-option",), "VALUE", "what it is"),
@@ -125,7 +125,8 @@ def test_a_page_says_all_that_the_help_text_says(pages):
                     assert " ".join(words.split()).replace("`", "") in plain, (name, words)
         for form in help.usage:
             assert form in plain, name
-        assert "depthfield(7)" in text
+        others = text.partition("SEE ALSO")[2]
+        assert "depthfield(7)" in others and f"{name}(1)" not in others.partition("depthfield(7)")[0]
 
 
 @needs("mandoc")
