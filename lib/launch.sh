@@ -1,8 +1,8 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2154 # the first line of each command sets $depthfield
-# Starts a command of bin/, whose first line reads this file, with the Python that has depthfield: a checkout's .venv, or
-# the one whose site-packages this is in.
-# $depthfield is the command's file with all links resolved; $0 is the command as it was called.
+# Starts a command of bin/, whose first line reads this file, with the Python that has depthfield: the .venv of a checkout,
+# or the Python that this file is installed for.
+# $depthfield is the path of the command with all links resolved; $0 is the command as it was called.
 depthfield=${depthfield%/*/*}
 case $depthfield in
 */lib/python3.*-packages/depthfield/share)
@@ -10,11 +10,11 @@ case $depthfield in
   version=${python##*/}
   python=${python%/lib/*}/bin/$version
   [ -x "$python" ] || python=$(command -v "$version") || python=none
-  hint="cannot find $version, which $depthfield was installed with; put it in PATH"
+  hint="cannot find $version, which $depthfield is installed for; add it to PATH"
   ;;
 *)
   python=$depthfield/.venv/bin/python3
-  hint="run \"make install\" in $depthfield first"
+  hint="not installed; run \"make install\" in $depthfield first"
   ;;
 esac
 if [ ! -x "$python" ]; then

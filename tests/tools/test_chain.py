@@ -333,7 +333,7 @@ def test_scores_of_a_run_stand_beside_the_mean_depths(prepared, trained, tmp_pat
         "--json",
         "--pictures",
         "p",
-        "--pictured",
+        "--pictures-limit",
         2,
         *shards(prepared, "test"),
         cwd=tmp_path,

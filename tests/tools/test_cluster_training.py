@@ -34,5 +34,5 @@ def test_training_goes_on_after_a_worker_is_killed_and_leaves_no_process(on_this
     steps = str(int(checkpoint.stem) + 64)
     again = on_this_machine("--set", "summary_seconds=0", STEPS=steps, WORKERS="2", PS_NODES="1")
     assert again.wait(timeout=120) == 0, (tmp_path / "log").read_text()
-    assert f"going on from {checkpoint}" in (tmp_path / "log").read_text()
+    assert f"continuing from {checkpoint}" in (tmp_path / "log").read_text()
     assert nodes_of(run) == [] and (run / "nodes/2/cluster.json").exists()

@@ -61,13 +61,13 @@ def test_without_its_python_a_command_says_what_to_do(tmp_path):
     link.symlink_to(project / "bin/fetch-dataset")
     for command, name in ((project / "bin/fetch-dataset", "fetch-dataset"), (link, "a link")):
         done = subprocess.run([command, "--help"], capture_output=True, text=True)
-        assert done.stderr == f'{name}: run "make install" in {project} first\n'
+        assert done.stderr == f'{name}: not installed; run "make install" in {project} first\n'
         assert done.returncode == 1 and done.stdout == ""
     (project / ".venv").symlink_to(PROJECT / ".venv")
     environment = os.environ | {"PATH": f"{project / 'bin'}:{os.environ['PATH']}"}
     for command in (project / "bin/fetch-dataset", link, "fetch-dataset"):
         done = subprocess.run([command, "an 'odd' $name"], capture_output=True, text=True, env=environment)
-        assert done.returncode == 1 and """ no dataset "an 'odd' $name": """ in done.stderr
+        assert done.returncode == 1 and """ no dataset "an 'odd' $name"; """ in done.stderr
 
 
 def test_in_an_installed_package_a_command_takes_the_python_that_it_was_installed_with(tmp_path):
@@ -79,7 +79,7 @@ def test_in_an_installed_package_a_command_takes_the_python_that_it_was_installe
     link.symlink_to(share / "bin/fetch-dataset")
     done = subprocess.run([link, "--help"], capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr == f"a link: cannot find python3.99, which {share} was installed with; put it in PATH\n"
+    assert done.stderr == f"a link: cannot find python3.99, which {share} is installed for; add it to PATH\n"
     # of a system, or of a user's own packages; then of an environment, which comes first
     for folder in (tmp_path / "path", prefix / "bin"):
         folder.mkdir(parents=True)
@@ -228,7 +228,7 @@ def test_a_second_train_depth_waits_for_nobody_and_a_suspended_one_that_lost_the
     os.utime(folder / "lease", (1, 1))
     here = terminal(*training(folder, prepared, *quiet))
     wait_for(lambda: "taken over from" in here.stderr.readline())
-    wait_for(lambda: "going on from" in here.stderr.readline())
+    wait_for(lambda: "continuing from" in here.stderr.readline())
     here.terminate()
     here.communicate(timeout=60)
     assert here.returncode == 99

@@ -720,11 +720,11 @@ def test_the_list_tells_a_stranger_what_there_is(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (["nyuu", "toy"], 1, "fetch-dataset: no dataset 'nyuu': there are toy"),
+        (["nyuu", "toy"], 1, "fetch-dataset: no dataset 'nyuu'; the catalogue has toy"),
         (["--force"], 2, "Usage:"),
         (["toy", "--retries", "few"], 2, "--retries takes a whole number of at least 0, not 'few'"),
-        (["toy", "--count", "4"], 2, "--count takes two whole numbers with ',' between, not '4'"),
-        (["toy", "--as", "toy-1"], 2, "--as goes with one dataset that is rendered"),
+        (["toy", "--count", "4"], 2, "--count takes two whole numbers separated by ',', not '4'"),
+        (["toy", "--as", "toy-1"], 2, "--as needs exactly one dataset, and one that is rendered"),
         (["toy", "--catalogue", "none.toml"], 1, "no catalogue: none.toml: No such file or directory"),
     ],
 )

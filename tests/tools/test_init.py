@@ -78,7 +78,7 @@ def test_a_run_begins_with_another_and_then_goes_on_with_its_own(prepared, train
     assert after["step"] == 16 and after["field/pooled/dense0/kernel"].shape == (8, 12)
     assert "anew: pooled/dense0, pooled/z" in done.stderr
     again = train(prepared, tmp_path / "run", *words, "--init", trained)
-    assert again.returncode == 0 and "taken" not in again.stderr and "going on from" in again.stderr
+    assert again.returncode == 0 and "taken" not in again.stderr and "continuing from" in again.stderr
 
 
 def test_what_has_no_weights_is_named(prepared, files, tmp_path):

@@ -95,23 +95,23 @@ ROWS = [
     ("machine", ["0 saves"], 0, "ended with status 0"),
     ("machine", ["1 saves"], 1, "ended with status 1"),
     ("machine", ["2 saves"], 2, "ended with status 2"),
-    ("machine", ["99 saves"], 99, "the same command goes on"),
+    ("machine", ["99 saves"], 99, "run the same command to continue"),
     ("machine", ["75 saves", "137 saves", "0 saves"], 0, "ended with status 0"),
-    ("machine", ["75 none", "75 none", "75 none"], 1, "3 attempts without a new checkpoint, giving up"),
+    ("machine", ["75 none", "75 none", "75 none"], 1, "gave up after 3 attempts without a new checkpoint"),
     ("machine", ["75 none", "75 none", "75 saves", "75 none", "75 none", "0 none"], 0, "ended with status 0"),
     ("pe", ["0 saves"], 0, "ended with status 0"),
     ("pe", ["1 saves"], 1, "ended with status 1"),
     ("pe", ["75 saves", "137 saves", "0 saves"], 0, "ended with status 0"),
     ("pe", ["75 saves node3", "0 saves"], 0, "ended with status 0"),
-    ("pe", ["99 saves"], 75, "job 77 goes on"),
-    ("pe", ["75 saves node3", "75 saves node4"], 75, "job 77 goes on"),
-    ("pe", ["75 none", "75 none", "75 none"], 100, "3 attempts without a new checkpoint, giving up"),
+    ("pe", ["99 saves"], 75, "job 77 continues"),
+    ("pe", ["75 saves node3", "75 saves node4"], 75, "job 77 continues"),
+    ("pe", ["75 none", "75 none", "75 none"], 100, "gave up after 3 attempts without a new checkpoint"),
     ("array", ["0 saves"], 0, "ended with status 0"),
     ("array", ["1 saves"], 1, "ended with status 1"),
     ("array", ["75 saves node3", "137 saves", "0 saves"], 0, "ended with status 0"),
-    ("array", ["99 saves"], 99, "job 2 goes on by itself"),
-    ("array", ["75 saves * node1"], 1, "no slots for all nodes within 3600 s, giving up; free slots by queue: all.q 2"),
-    ("array", ["75 none", "75 none", "75 none"], 100, "3 attempts without a new checkpoint, giving up"),
+    ("array", ["99 saves"], 99, "job 2 continues by itself"),
+    ("array", ["75 saves * node1"], 1, "gave up: no slots for all nodes within 3600 s; free slots by queue: all.q 2"),
+    ("array", ["75 none", "75 none", "75 none"], 100, "gave up after 3 attempts without a new checkpoint"),
 ]
 
 
@@ -155,7 +155,8 @@ def test_where_no_copy_can_be_made_the_job_is_held_and_all_is_saved(cluster):
     one = cluster("pe")
     one.clients("qresub", says('denied: host "node1" is no submit host', 1, 2))
     status, told = one.ends("99 saves")
-    assert status == 100 and 'host "node1" is no submit host; all is saved: the same command goes on' in told
+    refused = 'host "node1" is no submit host; everything is saved: run the same command to continue'
+    assert status == 100 and refused in told
 
 
 def loses_the_qmaster(one: Cluster) -> None:
@@ -173,7 +174,7 @@ def test_who_is_cut_off_leaves_the_run_to_the_others(cluster, way):
     with (one.folder / "also").open("a") as also:
         also.write('echo "job 78, submitted by node2" > "$here/claim"\n')
     status, told = one.ends("75 saves node2 node3")
-    assert status == 75 and told.splitlines()[-1].endswith("goes on without node1: job 78, submitted by node2")
+    assert status == 75 and told.splitlines()[-1].endswith("continues without node1: job 78, submitted by node2")
     assert one.orders() == []
 
 
@@ -227,5 +228,5 @@ def test_a_limit_of_the_job_is_left_before_it(cluster):
     one.clients("qstat", f"cat {RECORDED}/job-parallel.xml")
     (one.folder / "also").write_text('echo "$TIMEOUT" > timeout\n')
     status, told = one.ends("0 saves")
-    assert status == 0 and "until second 270" in told
+    assert status == 0 and "for at most 270 s" in told
     assert 200 < int((one.folder / "timeout").read_text()) <= 270

@@ -36,7 +36,7 @@ def test_training_goes_on_from_the_newest_checkpoint_and_only_with_the_same_reci
     shutil.copytree(trained, again)
     ask = ("train-depth", "--run", again, *TRAIN, *shards(prepared, "train"))
     done = run(*ask, "--steps", 24, cwd=tmp_path)
-    assert done.returncode == 0 and "going on from" in done.stderr and "step 16 of 24" in done.stderr
+    assert done.returncode == 0 and "continuing from" in done.stderr and "step 16 of 24" in done.stderr
     assert "keeps the schedule of 16 steps that it began with; steps beyond it have 0.01 of its highest" in done.stderr
     assert done.stdout.strip() == str(again / "checkpoints/000000024.npz")
     last = json.loads((again / "commands.jsonl").read_text().splitlines()[-1])
@@ -67,7 +67,7 @@ def differing(one: dict, other: dict) -> list[str]:
 
 
 def test_a_training_that_was_interrupted_ends_as_one_that_was_not(prepared, tmp_path):
-    """200 steps; 80 and 120 more; and 200 with three kills, each going on from whatever checkpoint was the last."""
+    """200 steps; 80 and 120 more; and 200 with three kills, each continuing from the last checkpoint."""
     own = [*TINY, *RANDOM, "round_steps=4", "validation_steps=40", "loss=likelihood", "checkpoint_seconds=0"]
     words = [*("--recipe", QUICK), *options(own), *shards(prepared, "train")]
 

@@ -268,15 +268,15 @@ def test_nodes_are_told_of_a_worker_may_come_back_and_the_end_of_a_ps_ends_the_c
     shown = run("cluster-status", "--run", attempt.run).stdout
     assert re.search(r"^ps +0 +anna +4711 +serving +300 MB +0\.5$", shown, re.MULTILINE), shown
     assert re.search(r"^worker +2 +bert +- +awaited +- +-$", shown, re.MULTILINE), shown
-    assert "starting (3 of 6 are there)" in shown
+    assert "starting (3 of 6 are ready)" in shown
 
     nodes["worker 1 carl"].kill()
     attempt.become(worker_1="gone")
-    assert attempt.said() == "watch-nodes: worker 1 on carl has ended, it has 45 s to come back\n"
+    assert attempt.said() == "watch-nodes: worker 1 on carl has ended; waiting 45 s for it to restart\n"
     back = attempt.node("worker 1 emil")
     attempt.become(worker_1="serving")
     assert attempt.nodes()["worker 1"]["pid"] == back.pid and attempt.nodes()["worker 1"]["host"] == "emil"
-    assert attempt.said().endswith("watch-nodes: worker 1 on emil starts again\n")
+    assert attempt.said().endswith("watch-nodes: worker 1 on emil has restarted\n")
     # One that comes before the end of the one before it was noticed is not taken for it.
     twin = attempt.node("worker 1 emil")
     wait_for(lambda: attempt.nodes()["worker 1"].get("pid") == twin.pid, SOON)
@@ -289,7 +289,7 @@ def test_nodes_are_told_of_a_worker_may_come_back_and_the_end_of_a_ps_ends_the_c
     nodes["ps 0 anna"].kill()
     assert watching.wait(SOON) == 75
     assert attempt.got() == ["TERM"]
-    assert attempt.said().endswith("watch-nodes: ps 0 on anna has ended: ending this attempt\n")
+    assert attempt.said().endswith("watch-nodes: ps 0 on anna has ended; ending this attempt\n")
     assert attempt.states()["ps 0"] == "gone"
     # On bert a node serves; carl and dora were never heard of.
     assert (attempt.here / "lost").read_text() == "carl\ndora\n"
@@ -307,7 +307,7 @@ def test_a_command_that_does_not_end_is_killed_soon_when_the_cluster_broke(tmp_p
     assert watching.wait(SOON) == 75 and time.monotonic() - began > 1
     assert attempt.got() == ["TERM"]
     wait_for(lambda: not session(watching), SOON)  # a sleep of the shell's
-    assert attempt.said().count("bash does not end: killed") == 1
+    assert attempt.said().count("bash does not end; killed it") == 1
 
 
 def test_without_parameter_servers_the_chief_has_a_port_and_the_end_of_a_worker_ends_the_command(tmp_path, start):
@@ -321,7 +321,7 @@ def test_without_parameter_servers_the_chief_has_a_port_and_the_end_of_a_worker_
     attempt.become(worker_0="starting", worker_1="starting")
     nodes[1].kill()
     assert watching.wait(SOON) == 75 and attempt.got() == ["TERM"]
-    assert attempt.said() == "watch-nodes: worker 1 on carl has ended: ending this attempt\n"
+    assert attempt.said() == "watch-nodes: worker 1 on carl has ended; ending this attempt\n"
     assert not (attempt.here / "chief-0.json").exists()
     assert nodes[0].wait(SOON) == 0
 
@@ -355,10 +355,10 @@ def test_why_a_command_failed_is_told_and_only_a_broken_cluster_is_tried_again(t
         status = watching.wait(SOON)
         return status, lost.read_text() if lost.exists() else None, attempt.said().removesuffix("\n").split("\n")[-1]
 
-    broke = "watch-nodes: ps 0 on anna has ended: ending this attempt"
-    away = "watch-nodes: worker 0 on bert has ended, it has 45 s to come back"
+    broke = "watch-nodes: ps 0 on anna has ended; ending this attempt"
+    away = "watch-nodes: worker 0 on bert has ended; waiting 45 s for it to restart"
     ends = {
-        (1,): (75, "bert\n", "watch-nodes: worker 0 on bert never came"),
+        (1,): (75, "bert\n", "watch-nodes: worker 0 on bert never connected"),
         (1, without_worker): (75, "", "watch-nodes: worker 0 on bert has ended"),
         # The command's own failure, and what it did in spite of everything.
         (1, whole): (1, None, ""),
@@ -381,7 +381,7 @@ def test_a_node_that_was_given_up_ends_the_command(attempt):
     attempt.node("ps 0 anna")
     (attempt.here / "worker-0.failed").touch()  # keep-node leaves it
     assert watching.wait(SOON) == 75 and attempt.got() == ["TERM"]
-    assert attempt.said() == "watch-nodes: worker 0 on bert has failed, see its log: ending this attempt\n"
+    assert attempt.said() == "watch-nodes: worker 0 on bert has failed; see its log; ending this attempt\n"
 
 
 def test_news_that_come_while_the_state_is_written_do_no_harm(tmp_path, start):
@@ -569,7 +569,7 @@ def test_a_node_joins_nobody_who_does_not_know_the_token(attempt, tmp_path, monk
     words += ["--watcher", f"127.0.0.1:{pretender.port}"]
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"), prepend=os.pathsep)
     done = run(*words)
-    assert done.stderr == "worker-node: worker 0 ended: nobody watches this attempt\n"
+    assert done.stderr == "worker-node: worker 0 ended: no watch-nodes watches this attempt\n"
     assert done.returncode == 0
     assert not (tmp_path / "fake" / "seen").exists() and not list(attempt.here.glob("worker*"))
     assert pretender.reached == (how != "nobody")

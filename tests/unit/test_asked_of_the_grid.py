@@ -53,7 +53,7 @@ def test_what_makes_no_sense_is_named(name, value, said):
 def test_paths_that_grid_engine_reads_otherwise_are_refused():
     settings.check_for_grid(given(RUN_DIR="/a-b_c.d/e@f+1=2%~"))
     for odd in ":$&('; *,é":
-        with pytest.raises(Failure, match="paths take letters"):
+        with pytest.raises(Failure, match="paths may have only letters"):
             settings.check_for_grid(given(DATA_DIR=f"/x{odd}y"))
 
 
@@ -81,7 +81,7 @@ def test_a_site_without_memory_is_told():
     no_memory = {"mem_free": Complex("mf", "INT", "<=", "YES", "NO")}
     not_asked_for = {"h_vmem": Complex("h_vmem", "MEMORY", "<=", "NO", "YES")}
     for complexes in ({}, no_memory, not_asked_for, site(h_vmem="JOB")):
-        with pytest.raises(Failure, match="ask for it in REQUEST"):
+        with pytest.raises(Failure, match="own request in REQUEST"):
             submission.memory(GB, 1, complexes)
 
 

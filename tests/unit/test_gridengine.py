@@ -274,7 +274,7 @@ def test_a_job_is_not_submitted_before_the_qmaster_answers_and_never_twice(clien
     clients("qconf", f"[ $calls -gt 2 ] && exit\n{says(CUT_OFF, 1, 2)}")
     clients("qsub", says(CUT_OFF, 1, 2))
     why = failure(lambda: gridengine.submit(["true"]), Unreachable)
-    assert why.endswith("; the job may have been submitted all the same, see qstat")
+    assert why.endswith("; the job may have been submitted anyway; see qstat")
     assert clients.calls() == ["qconf -sss"] * 3 + ["qsub -terse true"]
 
 
@@ -394,13 +394,13 @@ def test_a_copy_that_cannot_be_released_is_deleted_and_no_longer_waited_for(fake
 def test_a_copy_that_cannot_be_deleted_is_named(fake, capsys):
     fake.failing |= {f"qalter -l {REQUEST} 7": Refused("no"), "qdel 7": Unreachable("nobody")}
     failure(lambda: gridengine.copy("2", ["node1", "node2"]), Refused)
-    assert "job 7 is left behind, and may be on hold; qrls or qdel it: nobody" in capsys.readouterr().err
+    assert "job 7 could not be deleted and may be on hold; qrls or qdel it: nobody" in capsys.readouterr().err
 
 
 def test_a_copy_whose_answer_got_lost_is_hinted_at(fake):
     fake.failing["qresub -h u 2"] = Unreachable("nobody")
     why = failure(lambda: gridengine.copy("2"), Unreachable)
-    assert why == "nobody; a copy of job 2 may exist, on hold: see qstat, and qdel it"
+    assert why == "nobody; a copy of job 2 may exist, on hold; see qstat, and qdel it"
     assert fake.orders == ["qresub -h u 2"]
 
 
@@ -408,4 +408,4 @@ def test_an_interrupted_order_says_what_it_may_have_left(fake, capsys):
     fake.failing["qsub -terse true"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         gridengine.submit(["true"])
-    assert "the job may have been submitted all the same, see qstat" in capsys.readouterr().err
+    assert "the job may have been submitted anyway; see qstat" in capsys.readouterr().err

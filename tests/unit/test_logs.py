@@ -52,5 +52,5 @@ def test_a_long_log_is_read_from_its_end(run):
 
 
 def test_what_is_no_run_is_named(tmp_path):
-    with pytest.raises(Failure, match="no run of a cluster is there"):
+    with pytest.raises(Failure, match="not the folder of a run on a cluster"):
         next(logs.follow(tmp_path, 1))

@@ -34,7 +34,7 @@ def test_a_silent_chief_is_followed_by_a_copy_that_avoids_its_host(attempt):
     attempt.loses()
     assert attempt.copies == COPIED and attempt.deleted == ["5"]
     assert attempts.claimed(attempt.folder).startswith("job 6, submitted by ")
-    assert attempts.text(attempt.folder / "state") == "ended: its host a.grid does not answer, job 6 goes on"
+    assert attempts.text(attempt.folder / "state") == "ended: its host a.grid does not answer; job 6 continues"
 
 
 def test_the_copy_avoids_the_hosts_that_attempts_before_lost(attempt):

@@ -146,7 +146,7 @@ class Training:
         checkpoints.fit(newest, shapes | (slots if kept else {}), self.survey.made_with())
         for name, variable in variables.items():
             variable.assign(newest.values[name])
-        say(f"going on from {newest.path}")
+        say(f"continuing from {newest.path}")
         return newest.path, newest.step, {name: newest.values[name] for name in kept}
 
     def go(self, stop: Stop) -> int:
