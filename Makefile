@@ -39,7 +39,7 @@ LIMIT      ?=#                   preprocess: maximum number of photos
 FORCE      ?=#                   1: redo what is there already
 PHOTOS     ?=#                   predict: photos or folders of photos
 RUN        ?= $(RUN_DIR)/$(RUNID)#  export: the run's folder
-PREFIX     ?= $(HOME)/.local#   install-user: folder that gets bin/, share/man/ and completion
+PREFIX     ?= ~/.local#         install-user: folder that gets bin/, share/man/ and completion
 TB_PORT    ?= 5003#              port of TensorBoard
 JOBS       ?= 4#                 test: number of tests that run at once, each with a grid of its own
 
@@ -72,7 +72,7 @@ records = $(DATA_DIR)/$(DATASET)/records
 
 help: ## show this help
 	@echo "targets:"
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo "settings (example: make train STEPS=2000):"
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)#+ *(.*)/\1\t\3\t\2/p' $(MAKEFILE_LIST) | \
 		awk -F '\t' '{ printf "  %-16s%s%s\n", $$1, $$2, $$3 == "" ? "" : " [" $$3 "]" }'
