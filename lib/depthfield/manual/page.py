@@ -34,7 +34,7 @@ def of_command(help: Help, related: list[str], path: Path) -> str:
 
 
 def overview(helps: Mapping[str, Help], path: Path) -> str:
-    """The page of the project, depthfield(7): its commands, and what all of them have in common."""
+    """The page of the project, depthfield(7): its commands."""
     about = importlib.metadata.metadata("depthfield")["Summary"]
     name = f"depthfield \\- {_text(about[0].lower() + about[1:])}"
     parts = [_head("depthfield", 7, path), _section("NAME"), _wrap(name), _section("DESCRIPTION")]
@@ -73,7 +73,7 @@ def _form(form: str) -> str:
     """One form of the usage. An option stays on one line with its value."""
     name, _, rest = form.partition(" ")
     text = re.sub(r"(--?[\w-]+) (?=[A-Z])", "\\1\0", rest)
-    text = re.sub(r"--?[a-z][\w-]*|[a-z]+|[A-Z][A-Z_=]*", _word_of_form, text).replace("\0", r"\~")
+    text = re.sub(r"--?[a-z][\w-]*|-|[a-z]+|[A-Z][A-Z_=]*", _word_of_form, text).replace("\0", r"\~")
     return f".SY {name.translate(ESCAPES)}\n{_wrap(text)}.YS\n"
 
 
