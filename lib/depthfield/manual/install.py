@@ -77,14 +77,15 @@ def hints(prefix: Path, environment: Mapping[str, str] = os.environ) -> Iterator
     in_path = str(prefix / BIN) in environment.get("PATH", "").split(":")
     if not in_path:
         yield f'to find the commands, put this into ~/.profile: export PATH="{prefix / BIN}:$PATH"'
-    path = f"{prefix / BIN}:{environment.get('PATH', '')}"
-    if str(prefix / MAN) not in _lines_of("manpath", "-q", environment={**environment, "PATH": path}, separator=":"):
+    path = f"{prefix / BIN}:{environment.get('PATH', '')}"  # man looks beside the folders in PATH, too
+    manpath = _output("manpath", "-q", environment={**environment, "PATH": path}).split(":")
+    if manpath != [""] and str(prefix / MAN) not in manpath:
         yield f'to find the manual pages, put this into ~/.profile: export MANPATH="{prefix / MAN}:$MANPATH"'
     if not _bash_looks_into(prefix / BASH, environment):
         yield f"to complete a command in bash, put this into ~/.bashrc: source {prefix / BASH}/COMMAND"
     if shutil.which("zsh", path=environment.get("PATH")):
-        fpath = _lines_of("zsh", "-ic", "print -rl -- $fpath", environment=environment)
-        if str(prefix / ZSH) not in fpath:
+        fpath = _output("zsh", "-ic", "print -rl -- $fpath", environment=environment)
+        if str(prefix / ZSH) not in fpath.splitlines():
             yield f"to complete in zsh, put this into ~/.zshrc, before compinit: fpath=({prefix / ZSH} $fpath)"
 
 
@@ -149,13 +150,13 @@ def _bash_looks_into(folder: Path, environment: Mapping[str, str]) -> bool:
     return package and str(folder.parent) in known
 
 
-def _lines_of(*command: str, environment: Mapping[str, str], separator: str = "\n") -> list[str]:
-    """What a program prints, line by line; nothing if it is not there, fails or waits for something."""
+def _output(*command: str, environment: Mapping[str, str]) -> str:
+    """What a program prints; nothing if it is not there, or waits for something."""
     try:
         done = subprocess.run(
             command, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=SHELL_SECONDS, start_new_session=True,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    return done.stdout.strip().split(separator)
+        return ""
+    return done.stdout.strip()
