@@ -166,7 +166,7 @@ def test_from_an_empty_folder_the_wheel_brings_rooms_to_records(installed, tmp_p
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("make-patches: ") and "rendered" in done.stdout and "\t91012\n" in done.stdout
     assert done.stdout.splitlines()[-2:] == [
-        f"data/rooms/records/{split}-00000-of-00001.tfrecord" for split in ("train", "test")
+        f"{tmp_path}/data/rooms/records/{split}-00000-of-00001.tfrecord" for split in ("train", "test")
     ]
     # the same command by its own file, and by a link of another name
     (tmp_path / "a link").symlink_to(installed / "make-patches")
@@ -196,8 +196,9 @@ def test_install_user_of_the_wheel_links_to_its_launchers(installed, tmp_path):
 
 # A Python that lacks what only Linux has.
 ELSEWHERE = """
-import os, runpy, signal, sys, urllib.request
+import os, runpy, signal, sys, sysconfig, urllib.request
 import psutil
+sysconfig.get_config_vars()
 sys.platform = "darwin"
 for module, names in ((os, ("sched_getaffinity", "pidfd_open")), (signal, ("pidfd_send_signal",))):
     for name in names:
