@@ -6,6 +6,7 @@ HOME is the root of a checkout. An installed package has the same tree in its fo
 
 import runpy
 import sys
+import sysconfig
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -15,6 +16,12 @@ COMMANDS = HOME / "bin"
 RECIPES = HOME / "lib/recipes"
 CATALOGUE = HOME / "data/datasets.toml"
 SCRIPTS = HOME / "sge"
+
+
+def launchers() -> Path:
+    """The folder with the commands as users call them: bin of a checkout, or where pip puts its launchers."""
+    scripts = Path(sysconfig.get_path("scripts"))
+    return scripts if INSTALLED and (scripts / "train-depth").exists() else COMMANDS
 
 
 def main() -> None:

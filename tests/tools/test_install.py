@@ -10,6 +10,7 @@ import pytest
 from conftest import made_once
 from shell import PROJECT, QUICK, TINY, options
 
+from depthfield import home
 from depthfield.manual import install
 from depthfield.tool import Failure
 
@@ -82,6 +83,7 @@ def test_two_checkouts_do_not_take_each_others_place(tmp_path, monkeypatch):
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(install, "HOME", other)
         elsewhere.setattr(install, "COMMANDS", other / "bin")
+        elsewhere.setattr(home, "COMMANDS", other / "bin")
         install.install(prefix)
     before = tree(prefix)
     assert before[f"bin/{COMMANDS[0]}"] == str(other / "bin" / COMMANDS[0])
@@ -182,6 +184,7 @@ def test_the_wheel_trains_on_a_cluster_of_this_machine(installed, prepared, tmp_
     done = shell(f"run-cluster cluster.sh {words}", tmp_path, installed, **settings)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("runs/run/checkpoints/*.npz"))
+    assert f"to watch it: {installed}/cluster-status --run {tmp_path}/runs/run; " in done.stderr
 
 
 def test_install_user_of_the_wheel_links_to_its_launchers(installed, tmp_path):

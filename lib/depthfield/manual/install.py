@@ -8,12 +8,11 @@ import os
 import re
 import shutil
 import subprocess
-import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from depthfield import files
-from depthfield.home import COMMANDS, HOME, INSTALLED
+from depthfield import files, home
+from depthfield.home import COMMANDS, HOME
 from depthfield.manual import completion, helptext, page
 from depthfield.tool import Failure, say, some
 
@@ -93,16 +92,10 @@ def _wanted() -> dict[str, str | Path]:
     """What belongs below a prefix, by its path there: the text of a file, or where a link points."""
     wanted: dict[str, str | Path] = {f"{MAN}/{name}": f'.\\" {MARK} {HOME}\n{text}' for name, text in pages().items()}
     for name, help in helptext.of_commands().items():
-        wanted[f"{BIN}/{name}"] = _launchers() / name
+        wanted[f"{BIN}/{name}"] = home.launchers() / name
         wanted[f"{BASH}/{name}"] = f"# {MARK} {HOME}\n{completion.for_bash(help)}"
         wanted[f"{ZSH}/_{name}"] = f"#compdef {name}\n# {MARK} {HOME}\n{completion.for_zsh(help)}"
     return wanted
-
-
-def _launchers() -> Path:
-    """The folder with what users call: bin of a checkout, or where pip put its launchers."""
-    scripts = Path(sysconfig.get_path("scripts"))
-    return scripts if INSTALLED and (scripts / "make-patches").exists() else COMMANDS
 
 
 def _owner(path: Path) -> Path | None:
@@ -124,7 +117,7 @@ def _ours(prefix: Path) -> Iterator[Path]:
 
 
 def _is_ours(path: Path) -> bool:
-    return _owner(path) in ((_launchers().parent, COMMANDS.parent) if path.is_symlink() else (HOME,))
+    return _owner(path) in ((home.launchers().parent, COMMANDS.parent) if path.is_symlink() else (HOME,))
 
 
 def _replaceable(path: Path) -> bool:
@@ -142,8 +135,8 @@ def _link(path: Path, target: Path) -> None:
 
 def _bash_looks_into(folder: Path, environment: Mapping[str, str]) -> bool:
     """Whether the package bash-completion is there, and finds completions in this folder."""
-    home = environment.get("XDG_DATA_HOME") or f"{environment.get('HOME', '')}/.local/share"
-    own = environment.get("BASH_COMPLETION_USER_DIR") or f"{home}/bash-completion"
+    share = environment.get("XDG_DATA_HOME") or f"{environment.get('HOME', '')}/.local/share"
+    own = environment.get("BASH_COMPLETION_USER_DIR") or f"{share}/bash-completion"
     shares = (environment.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(":")
     known = [own, *(f"{share}/bash-completion" for share in shares)]
     package = any(Path(share, "bash-completion/bash_completion").exists() for share in shares)
