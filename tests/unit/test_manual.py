@@ -228,7 +228,7 @@ def test_a_shell_completes_options_their_values_and_files(shells, name):
         "predict-depth --fill=col\tx": ["--fill=colourise", "x"],
         "train-depth --recipe dem\tx": ["--recipe", "demo", "x"],
         "train-depth --recipe runs.\tx": ["--recipe", "runs.txt", "x"],
-        "train-depth --run runs\t": ["--run", "runs-of-mine/"],
+        "train-depth --run runs\tx": ["--run", "runs-of-mine/x"],
         "train-depth --set learning\t1": ["--set", "learning_rate=1"],
         "train-depth some\tx": ["some file.tfrecord", "x"],
         "train-depth --steps runs\tx": ["--steps", "runsx"],

@@ -104,7 +104,7 @@ def _zsh_action(help: Help, what: str, value: str) -> str:
     if known.endswith("="):
         return f"{{compadd -S '' -- {known}}}"
     if what in OR_FILES:
-        return f'{{_alternative "words:{value}:({known})" "files:file:_files"}}'
+        return f"{{compadd -- {known}; _files}}"
     if known:
         return f"({known})"
     return "_files -/" if FOLDERS.fullmatch(value) else " " if NOTHING.fullmatch(value) else "_files"
