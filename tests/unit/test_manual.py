@@ -13,7 +13,7 @@ import pytest
 from shell import PROJECT
 
 from depthfield.manual import completion, helptext, install
-from depthfield.manual.helptext import Items, Literal
+from depthfield.manual.helptext import Items, Literal, Paragraph
 
 HELPS = helptext.of_commands()
 SECTIONS = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "ENVIRONMENT", "EXIT STATUS", "FILES", "EXAMPLES", "SEE ALSO"]
@@ -66,15 +66,24 @@ def test_a_help_text_in_its_parts():
              [MORE...]
       try-it [--very-long-option VALUE] --list
 
-    One thing:
+    It knows these things:
       first   this
       second  that
 
     Options for the brave (only here):
       -o, --often N  how often,
                      at least
+
+      For the braver:
       --very-long-option VALUE
                      what it is
+
+    Seldom seen:
+      a short line
+      and another
+
+      This is text that somebody has written in lines which are as long as lines may be: it is
+      a paragraph.
 
     Exit status:
       0  done
@@ -87,7 +96,11 @@ def test_a_help_text_in_its_parts():
     ]  # fmt: skip
     assert [option.repeats for option in help.options] == [True, False]
     assert help.description[1] == Items((("first", "this"), ("second", "that")))
-    assert help.sections[1].blocks == (Items((("0", "done"), ("75", "not yet"))),)
+    brave, seldom, status = help.sections
+    assert [type(block) for block in brave.blocks] == [Paragraph, Items, Paragraph, Items]
+    assert brave.blocks[0] == Paragraph("only here") and brave.blocks[2] == Paragraph("For the braver:")
+    assert seldom.title == "Seldom seen" and [type(block) for block in seldom.blocks] == [Literal, Paragraph]
+    assert status.blocks == (Items((("0", "done"), ("75", "not yet"))),)
     with pytest.raises(ValueError, match="Usage"):
         helptext.parse("try-it: try something.")
 
@@ -114,7 +127,7 @@ def said(block) -> list[str]:
 def test_a_page_says_all_that_the_help_text_says(pages):
     for name, help in HELPS.items():
         text = shown(pages / f"man1/{name}.1")
-        found = re.findall("^[A-Z][A-Z ]+$", text, re.MULTILINE)
+        found = [line for line in re.findall("^[A-Z][A-Z ]+$", text, re.MULTILINE) if line in SECTIONS]
         assert found == [section for section in SECTIONS if section in found], name
         assert {"NAME", "SYNOPSIS", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"} <= set(found), name
         assert f"{name} - {help.purpose}\n" in text.replace("\N{HYPHEN}", "-")

@@ -1,7 +1,7 @@
 """The help text of a command, in its parts.
 
-A help text is a line `NAME: PURPOSE.`, then paragraphs and sections. A section begins with a line such as `Options:` at
-the left margin; what belongs to it is indented.
+A help text is a line `NAME: PURPOSE.`, then paragraphs and sections. A section begins with one or two words and a colon
+at the left margin, such as `Options:`; what belongs to it is indented.
 """
 
 import ast
@@ -15,9 +15,10 @@ from typing import NamedTuple
 from depthfield.home import COMMANDS
 
 HEADING = re.compile(
-    r"(?P<title>Usage|Exit status|Files|Examples?|Environment|Options|Options for [^:(]+|[A-Z][a-z-]+ options)"
-    r"(?P<note> \([^)]+\))?:(?P<rest>| .+)"
+    r"(?P<title>Exit status(?=: )|[A-Z][a-z-]+|[A-Z][a-z-]+ [a-z-]+|Options for [^:(]+)"
+    r"(?P<note> \([^)]+\))?:(?P<rest>(?<=status:) .+)?"
 )
+PROSE = 80  # columns that indented lines fill only if they are text
 FLAG_OR_VALUE = re.compile(r"--?[\w-]+|[^\s,=]\S*")  # of an option's term: -j, --jobs N
 LITERAL = ("Usage", "Examples")
 
@@ -82,7 +83,7 @@ def parse(text: str) -> Help:
     for group in _groups(lines):
         heading = HEADING.fullmatch(group[0])
         if heading:
-            body = [heading["rest"].strip()] * bool(heading["rest"]) + group[1:]
+            body = ([heading["rest"].strip()] if heading["rest"] else []) + group[1:]
             title = {"Example": "Examples"}.get(heading["title"], heading["title"])
             note = [Paragraph(heading["note"].strip(" ()"))] if heading["note"] else []
             sections.append(Section(title, (*note, *_blocks(body, title in LITERAL))))
@@ -116,7 +117,7 @@ def _groups(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _blocks(lines: list[str], literal: bool) -> Iterator[Paragraph | Items | Literal]:
-    """Lines at the margin are a paragraph; indented ones are items if they are in two columns, or else literal."""
+    """Lines at the margin are a paragraph; indented ones are items in two columns, long text, or else literal."""
     starts = [0] + [at for at, (one, two) in enumerate(pairwise(lines), 1) if one[:1].isspace() != two[:1].isspace()]
     for start, end in pairwise([*starts, len(lines)]):
         part = lines[start:end]
@@ -126,8 +127,17 @@ def _blocks(lines: list[str], literal: bool) -> Iterator[Paragraph | Items | Lit
             yield Paragraph(" ".join(line.strip() for line in part))
             continue
         part = inspect.cleandoc("\n" + "\n".join(part)).splitlines()
-        rows = None if literal else _rows(part)
-        yield Items(tuple(rows)) if rows else Literal(tuple(part))
+        if literal:
+            yield Literal(tuple(part))
+            continue
+        if part[0].endswith(":") and len(part) > 1 and not part[1].startswith(" "):
+            yield Paragraph(part.pop(0))
+        if rows := _rows(part):
+            yield Items(tuple(rows))
+        elif len(part) > 1 and min(map(len, part[:-1])) >= PROSE:
+            yield Paragraph(" ".join(part))
+        else:
+            yield Literal(tuple(part))
 
 
 def _rows(lines: list[str]) -> list[tuple[str, str]] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from depthfield.manual.helptext import Help, Items, Literal, Paragraph
 
 COLUMNS = 76
-ORDER = ("Environment", "Exit status", "Files", "Examples")  # of sections after OPTIONS
+LAST = ("Environment", "Exit status", "Files", "Examples")  # in this order
 ESCAPES = str.maketrans({"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"})
 MARKUP = re.compile(r"`(?P<code>[^`]+)`|(?<![\w/.-])(?P<flag>--?[a-z][a-z-]*)|(?P<word>\b[A-Za-z][\w-]*\b)")
 
@@ -27,7 +27,8 @@ def of_command(help: Help, related: list[str], path: Path) -> str:
     for name in [name for name in sections if "ptions" in name]:
         parts += [f".SS {name}\n"] * (name != "Options")
         parts += mark.blocks(sections[name])
-    for name in ORDER:
+    own = [name for name in sections if name not in LAST and "ptions" not in name]
+    for name in (*own, *LAST):
         if name in sections:
             parts += [_section(name.upper()), *mark.blocks(sections[name])]
     return "".join([*parts, _see_also([*((name, 1) for name in related), ("depthfield", 7)])])
