@@ -158,7 +158,7 @@ uninstall-user: install ## remove from PREFIX what install-user put there, and n
 	@.venv/bin/python -m depthfield.manual uninstall '$(PREFIX)'
 
 wheel: install ## build a package for pip, with commands, recipes and catalogue inside, in build/wheel
-	rm -rf build/lib build/bdist.* build/wheel
+	rm -rf build/wheel
 	.venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
 	@ls build/wheel/*.whl
 

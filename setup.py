@@ -4,6 +4,7 @@ A wheel has the commands, recipes, catalogue and grid scripts in depthfield/shar
 launcher for each command; see lib/depthfield/home.py.
 """
 
+import shutil
 from pathlib import Path
 
 from setuptools import setup
@@ -17,11 +18,14 @@ SHARED = [*COMMANDS, *SCRIPTS, *RECIPES, Path("lib/launch.sh"), Path("data/datas
 
 class BuildWithShared(build_py):
     def run(self):
+        if self.editable_mode:
+            super().run()
+            return
+        shutil.rmtree(Path(self.build_lib, "depthfield"), ignore_errors=True)  # what an earlier build left
         super().run()
-        if not self.editable_mode:
-            for source, target in self.shared().items():
-                self.mkpath(str(Path(target).parent))
-                self.copy_file(source, target)  # with its mode: commands and scripts stay executable
+        for source, target in self.shared().items():
+            self.mkpath(str(Path(target).parent))
+            self.copy_file(source, target)  # with its mode: commands and scripts stay executable
 
     def shared(self) -> dict[str, str]:
         return {str(path): str(Path(self.build_lib, "depthfield/share", path)) for path in SHARED}
