@@ -116,7 +116,7 @@ def moment(accounting: str, what: str) -> datetime:
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_a_suspended_run_goes_on_where_it_was(run, grid, way):
+def test_a_suspended_run_continues_where_it_was(run, grid, way):
     one = run().start(PS_NODES=1, WORKERS=1, **way)
     one.trains()
     one.waits()

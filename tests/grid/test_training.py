@@ -7,7 +7,7 @@ from .runs import NO_END, SETTINGS, STARTING, WAYS
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_trains_stops_and_goes_on_to_the_end(run, grid, data, way):
+def test_trains_stops_and_continues_to_the_end(run, grid, data, way):
     """As users do it by make: distributed, status, stop, and distributed again."""
     ps, workers = (2, 3) if way else (1, 2)
     one = run()

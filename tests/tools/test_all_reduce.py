@@ -26,7 +26,7 @@ def trains_beyond(run, step: int, shell: subprocess.Popen) -> None:
     assert shell.poll() is None, (run.parent / "log").read_text()
 
 
-def test_replicas_end_with_the_same_parameters_and_one_process_goes_on(cluster, prepared, tmp_path):
+def test_replicas_end_with_the_same_parameters_and_one_process_continues(cluster, prepared, tmp_path):
     run = tmp_path / "run"
     shell = cluster(STEPS="51")
     assert shell.wait(timeout=120) == 0, (tmp_path / "log").read_text()
@@ -65,7 +65,7 @@ def test_a_killed_worker_ends_the_attempt_and_sigterm_the_run_with_everything_sa
     assert f"stopped at step {int(max(run.glob('checkpoints/0*.npz')).stem)} (SIGTERM)" in log
 
 
-def test_one_worker_without_parameter_servers_is_no_cluster(cluster, tmp_path):
+def test_one_worker_without_parameter_servers_is_not_a_cluster(cluster, tmp_path):
     assert cluster(WORKERS="1").wait(timeout=60) == 2
     told = "one worker without parameter servers is a single process; use make train, or train-depth"
     assert (tmp_path / "log").read_text() == f"run-cluster: {told}\n"

@@ -284,7 +284,7 @@ def test_gather_spec_names_who_is_missing(tmp_path):
     assert done.returncode == 0 and not done.stderr
 
 
-def test_gather_spec_refuses_what_is_no_plan(tmp_path):
+def test_gather_spec_refuses_an_invalid_plan(tmp_path):
     assert "stdin: line 1" in failed(run("gather-spec", "--run", tmp_path, given='{"ps": []}\n'))
     assert "no.tsv: No such file" in failed(run("gather-spec", "--run", tmp_path, tmp_path / "no.tsv"))
     assert "--timeout" in failed(run("gather-spec", "--run", tmp_path, "--timeout", "soon", given=PLAN), status=2)

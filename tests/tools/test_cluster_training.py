@@ -13,7 +13,7 @@ def nodes_of(run) -> list[psutil.Process]:
     return [process for process in processes_of(run) if any(word.endswith("-node") for word in process.info["cmdline"])]
 
 
-def test_training_goes_on_after_a_worker_is_killed_and_leaves_no_process(on_this_machine, tmp_path):
+def test_training_continues_after_a_worker_is_killed_and_leaves_no_process(on_this_machine, tmp_path):
     run = tmp_path / "run"
     # more steps than there is time for: it must not end by itself meanwhile
     shell = on_this_machine("--set", "summary_seconds=0", STEPS="1000000", WORKERS="2", PS_NODES="1")

@@ -98,7 +98,7 @@ def test_every_command_is_started_by_one_line_that_old_kernels_read_whole(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_tells_its_version(tmp_path, name):
+def test_every_command_shows_its_version(tmp_path, name):
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
     done = run(name, "--version", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{name} (depthfield) {version}\n", "")
@@ -185,7 +185,7 @@ def test_training_goes_to_disk_when_its_terminal_is_closed(prepared, tmp_path, t
     assert np.load(checkpoint)["step"] > 0
 
 
-def test_under_nohup_train_depth_goes_on_when_its_terminal_is_closed(prepared, tmp_path, terminal):
+def test_under_nohup_train_depth_continues_when_its_terminal_is_closed(prepared, tmp_path, terminal):
     process = terminal(*training(tmp_path / "run", prepared), ignore=(signal.SIGHUP,))
     metrics = tmp_path / "run/metrics.jsonl"
     wait_for(metrics.exists)
@@ -222,7 +222,7 @@ def test_a_second_train_depth_waits_for_nobody_and_a_suspended_one_that_lost_the
     second = run(*training(folder, prepared), cwd=tmp_path)
     assert second.returncode == 1, second.stderr
     (line,) = second.stderr.splitlines()
-    assert f"{folder}: another train-depth is at work on this run: process {far.pid} on far.example" in line
+    assert f"{folder}: another train-depth is already training this run: process {far.pid} on far.example" in line
 
     far.send_signal(signal.SIGSTOP)
     os.utime(folder / "lease", (1, 1))

@@ -49,7 +49,8 @@ def test_a_backbone_is_taken_from_a_file_and_stays_as_it_is_while_it_is_frozen(
     folder, theirs = files
     done = train(prepared, tmp_path / "run", *recipe, *FOUR, *options(["frozen_share=1"]), "--init", folder / name)
     assert done.returncode == 0, done.stderr
-    taken, begun = (next(line for line in done.stderr.splitlines() if word in line) for word in ("taken: ", "anew: "))
+    words = ("taken: ", "initialised: ")
+    taken, begun = (next(line for line in done.stderr.splitlines() if word in line) for word in words)
     assert "conv" in taken and "/dense0" not in taken and "/dense0" in begun and "conv" not in begun
     ours = values(tmp_path / "run")
     shared = ours.keys() & theirs.keys()
@@ -68,7 +69,7 @@ def test_what_is_not_frozen_any_longer_is_trained(prepared, files, tmp_path):
     assert len([path for path in theirs if path in ours and not np.array_equal(ours[path], theirs[path])]) >= 20
 
 
-def test_a_run_begins_with_another_and_then_goes_on_with_its_own(prepared, trained, tmp_path):
+def test_a_run_begins_with_another_and_then_continues_with_its_own(prepared, trained, tmp_path):
     words = ["--recipe", "small", "--steps", 16, *options([*SMALL[:-1], "network.dense=[12]", "learning_rate=0"])]
     done = train(prepared, tmp_path / "run", *words, "--init", trained)
     assert done.returncode == 0, done.stderr
@@ -76,7 +77,7 @@ def test_a_run_begins_with_another_and_then_goes_on_with_its_own(prepared, train
     kept = "field/pooled/encoder/down0/kernel"
     np.testing.assert_array_equal(before[kept], after[kept])
     assert after["step"] == 16 and after["field/pooled/dense0/kernel"].shape == (8, 12)
-    assert "anew: pooled/dense0, pooled/z" in done.stderr
+    assert "initialised: pooled/dense0, pooled/z" in done.stderr
     again = train(prepared, tmp_path / "run", *words, "--init", trained)
     assert again.returncode == 0 and "taken" not in again.stderr and "continuing from" in again.stderr
 
@@ -85,7 +86,7 @@ def test_what_has_no_weights_is_named(prepared, files, tmp_path):
     folder, _ = files
     (tmp_path / "empty").mkdir()
     for words, init, told in (
-        (FCSP, tmp_path / "none.keras", "no run, no file"),
+        (FCSP, tmp_path / "none.keras", "no such run or file"),
         (["--recipe", "small"], tmp_path / "empty", "no checkpoint"),
         (["--recipe", "small"], folder / "bare.keras", "no backbone"),
         (FCSP, folder / "top.weights.h5", "no weights of VGG16"),

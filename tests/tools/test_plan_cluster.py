@@ -62,11 +62,11 @@ def test_measures_a_step_here_where_none_is_given(tmp_path):
     assert (found["recommended"]["servers"], found["recommended"]["workers"]) == (1, len(os.sched_getaffinity(0)))
 
 
-def test_draws_photos_a_second_against_workers(tmp_path):
+def test_draws_photos_per_second_against_workers(tmp_path):
     plot = tmp_path / "plots/speed.svg"
     run("plan-cluster", *STEP, "--plot", plot, QUICK, cwd=tmp_path, stdin=HOSTS)
     texts = [element.text for element in ElementTree.parse(plot).iter() if element.text and element.text.strip()]
-    assert {"workers", "photos a second", "ideal", "1", "1000"} <= set(texts)
+    assert {"workers", "photos per second", "ideal", "1", "1000"} <= set(texts)
     assert sum("Gbit/s" in text for text in texts) == 3
     assert plot.stat().st_size < 10_000
 
@@ -87,7 +87,7 @@ def test_draws_photos_a_second_against_workers(tmp_path):
         ([*STEP, "--plot", "/dev/null/x", QUICK], HOSTS, 1, "/dev/null"),
     ],
 )
-def test_what_makes_no_sense_is_told_in_one_line(tmp_path, arguments, hosts, status, says):
+def test_invalid_values_are_reported_in_one_line(tmp_path, arguments, hosts, status, says):
     done = run("plan-cluster", *arguments, cwd=tmp_path, stdin=hosts)
     assert done.returncode == status and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1 and says in done.stderr

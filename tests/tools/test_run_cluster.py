@@ -167,7 +167,7 @@ def loses_the_qmaster(one: Cluster) -> None:
 
 
 @pytest.mark.parametrize("way", ["pe", "array"])
-def test_who_is_cut_off_leaves_the_run_to_the_others(cluster, way):
+def test_a_host_that_is_cut_off_leaves_the_run_to_others(cluster, way):
     """Other hosts are lost, and the qmaster does not answer: they see the disk too, and one of them has gone on."""
     one = cluster(way)
     loses_the_qmaster(one)
@@ -179,7 +179,7 @@ def test_who_is_cut_off_leaves_the_run_to_the_others(cluster, way):
 
 
 @pytest.mark.parametrize("way", ["pe", "array"])
-def test_who_was_cut_off_goes_on_when_the_qmaster_answers_again_and_nobody_else_has(cluster, way):
+def test_a_host_that_was_cut_off_continues_when_the_qmaster_answers_and_no_other_has(cluster, way):
     one = cluster(way)
     loses_the_qmaster(one)
     process = one.start("75 saves node3", "0 saves")
@@ -196,7 +196,7 @@ def test_who_was_cut_off_goes_on_when_the_qmaster_answers_again_and_nobody_else_
 
 @pytest.mark.parametrize("way", ["machine", "pe", "array"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2])
-def test_who_asks_for_an_end_gets_one(cluster, way, number):
+def test_a_request_to_end_is_honoured(cluster, way, number):
     """By 99 Grid Engine would run the job again."""
     one = cluster(way)
     process = one.start("wait saves")
@@ -222,7 +222,7 @@ def test_what_an_attempt_leaves_behind_ends_with_run_cluster_and_not_before(clus
     assert not psutil.pid_exists(int((one.folder / "left").read_text()))
 
 
-def test_a_limit_of_the_job_is_left_before_it(cluster):
+def test_a_job_stops_before_its_time_limit(cluster):
     """The recorded job has h_rt=300; a tenth of it is for saving."""
     one = cluster("pe")
     one.clients("qstat", f"cat {RECORDED}/job-parallel.xml")

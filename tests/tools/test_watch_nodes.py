@@ -252,7 +252,7 @@ def lifelines(watching: subprocess.Popen) -> int:
     return sum(one.status == psutil.CONN_ESTABLISHED for one in psutil.Process(watching.pid).net_connections())
 
 
-def test_nodes_are_told_of_a_worker_may_come_back_and_the_end_of_a_ps_ends_the_command(tmp_path, start):
+def test_nodes_are_reported_a_worker_may_return_and_the_end_of_a_ps_ends_the_command(tmp_path, start):
     all_of_them = ["ps 0 anna", "worker 0 bert", "worker 1 carl", "worker 2 bert", "worker 3 dora", "worker 4 carl"]
     attempt = Attempt(tmp_path, start, *all_of_them, lifeline__ASK_SECONDS=0.3, watch__TOLD_SECONDS=0.1)
     watching = attempt.watch()
@@ -341,7 +341,7 @@ def without_ps(attempt: Attempt) -> None:
     wait_for(lambda: "ps 0 on anna has ended" in attempt.said(), SOON)
 
 
-def test_why_a_command_failed_is_told_and_only_a_broken_cluster_is_tried_again(tmp_path, start):
+def test_why_a_command_failed_is_reported_and_only_a_broken_cluster_is_tried_again(tmp_path, start):
     def end(number: int, status: int, before=lambda attempt: None) -> tuple[int, str | None, str]:
         """What became of a command that ends with `status` when something came before: its status, `lost`, a line."""
         (tmp_path / f"{number}").mkdir()
@@ -428,7 +428,7 @@ def parted(sent: bytes) -> tuple[bytes, bytes]:
     return sent[4:end], sent[end:]
 
 
-def test_strangers_never_join_disturb_nobody_and_learn_nothing(tmp_path, start):
+def test_strangers_never_join_disturb_or_learn_anything(tmp_path, start):
     attempt = Attempt(tmp_path, start, lifeline__HELLO_SECONDS=4)
     watching = attempt.watch()
     there = ("127.0.0.1", attempt.watcher().port)
@@ -559,7 +559,7 @@ PRETENDERS = {
 
 
 @pytest.mark.parametrize("how", PRETENDERS)
-def test_a_node_joins_nobody_who_does_not_know_the_token(attempt, tmp_path, monkeypatch, how):
+def test_a_node_joins_no_watcher_without_the_token(attempt, tmp_path, monkeypatch, how):
     """worker-node itself, which must not even import TensorFlow for somebody like that."""
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "tensorflow.py").write_text("import pathlib; pathlib.Path(__file__).with_name('seen').touch()")
@@ -577,7 +577,7 @@ def test_a_node_joins_nobody_who_does_not_know_the_token(attempt, tmp_path, monk
     assert b"bert" not in pretender.bytes and b"worker" not in pretender.bytes
 
 
-def test_nodes_that_came_to_a_stranger_cannot_be_made_to_answer_each_other():
+def test_a_stranger_cannot_make_nodes_answer_each_other():
     """What one node asks, another could answer: it has the token too."""
     with socket.create_server(("127.0.0.1", 0)) as stranger, ThreadPoolExecutor() as nodes:
         who = {"role": "worker", "index": 0, "host": "bert", "pid": 1}
@@ -611,7 +611,7 @@ def test_nodes_end_at_once_when_the_watcher_is_killed(attempt):
         assert node.wait(SOON) == 0 and node.log.read_text() == "joined\nwatcher ended\n"
 
 
-def test_who_is_suspended_goes_on_where_it_was(tmp_path, start):
+def test_a_suspended_process_continues_where_it_was(tmp_path, start):
     """The watcher, and then a node: the kernel of a suspended process still answers."""
     asking = 0.4  # seconds between two questions
     attempt = Attempt(tmp_path, start, lifeline__ASK_SECONDS=asking, watch__TOLD_SECONDS=0.1)

@@ -98,7 +98,7 @@ Total System Usage
     assert record.deleted_by == "root@head"
 
 
-def test_what_is_no_record_is_left_out():
+def test_lines_that_are_not_records_are_skipped():
     assert read_qacct("") == read_qacct("error: job id 12 not found\n") == []
 
 
@@ -225,7 +225,7 @@ def test_a_line_that_is_still_being_written_is_left_out():
     assert found[0] is None and found[-1] == "ada" and set(found) <= {None, "", "a", "ad", "ada"}
 
 
-def test_a_name_of_a_task_holds_for_that_task_alone():
+def test_a_deletion_of_a_task_counts_only_for_that_task():
     log = ["11/24/2026 02:28:37|worker|head|I|ada has registered the job-array task 31.1 for deletion"]
     assert deleted_by("31.1", log) == "ada" and deleted_by("31", log) == "ada"
     assert deleted_by("31.2", log) is None
@@ -299,7 +299,7 @@ def test_the_limit_that_was_reached_last_ended_the_job():
     assert "its queue allows 1 h 30 min;" in ended(**ran, limits=(5400, 60), asked={"h_rt": "INFINITY"})
 
 
-def test_a_kill_long_after_a_limit_is_not_put_down_to_it():
+def test_a_kill_long_after_a_limit_is_not_attributed_to_it():
     killed = {"failed": 100, "exit_status": 137, "asked": {"s_rt": "10"}}
     assert "killed for time" in ended(**killed, end=1010.0 + 60)  # the qmaster warned it first
     assert "qdel" in ended(**killed, end=1010.0 + 600)

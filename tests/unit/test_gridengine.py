@@ -34,7 +34,7 @@ def test_a_parallel_job_is_read_with_its_request_and_its_slots():
     assert job.hold == job.waiting == job.errors == []
 
 
-def test_soft_requests_and_queues_are_none_of_a_job_s_hard_ones():
+def test_soft_requests_and_queues_are_not_read_as_hard_ones():
     job = gridengine.read_job(recorded("job-waiting.xml"))
     assert {"<JB_soft_resource_list>", "<JB_soft_queue_list>"} <= set(recorded("job-waiting.xml").split())
     assert (job.request, job.queues) == ({}, [])
@@ -61,7 +61,7 @@ def test_a_job_in_the_error_state_has_each_reason_once():
     assert reason == 'error: can\'t open output file "/nonexistent/x": No such file or directory'
 
 
-def test_an_unknown_job_is_none():
+def test_an_unknown_job_is_not_found():
     assert gridengine.read_job(recorded("job-unknown.xml")) is None
 
 
@@ -71,7 +71,7 @@ def test_a_job_with_an_escape_character_in_a_variable_is_read():
     assert gridengine.read_job(text).id == "30"
 
 
-def test_what_is_no_job_is_refused():
+def test_output_without_a_job_is_refused():
     assert failure(lambda: gridengine.read_job("<job_info"), Refused).startswith("Grid Engine printed XML that cannot")
     assert failure(lambda: gridengine.read_job(recorded("qstat.xml")), Refused) == "qstat printed no job: <job_info>"
 
@@ -90,13 +90,13 @@ def test_tasks_are_read_with_state_queue_and_slots():
 # ---------------------------------------------------------------------------------------------------- the site
 
 
-def test_free_slots_are_told_by_queue(clients):
+def test_free_slots_are_reported_by_queue(clients):
     assert gridengine.read_free(recorded("qstat-g-c.xml")) == {"all.q": (2, 12), "short.q": (12, 12)}
     clients("qstat", f"cat {RECORDED}/qstat-g-c.xml")
     assert gridengine.free_slots() == "all.q 2 of 12, short.q 12 of 12"
 
 
-def test_settings_that_go_on_after_a_backslash_are_read_whole():
+def test_settings_that_continue_after_a_backslash_are_read_whole():
     settings = gridengine.read_settings(recorded("qconf-sq.txt"))
     assert settings["h_rt"] == "00:01:30,[node1.grid.test=0:1:0], [node2.grid.test=0:2:0],[node3.grid.test=0:3:0]"
     assert settings["s_cpu"] == "INFINITY"

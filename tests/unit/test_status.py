@@ -96,12 +96,12 @@ def test_a_run_that_starts_tells_who_is_there(run):
 
 
 @pytest.mark.parametrize("damaged", ["", "{", "[]", '{"time": 3}'])
-def test_a_damaged_state_is_none(run, damaged):
+def test_a_damaged_state_is_ignored(run, damaged):
     (run / "nodes/2/state.json").write_text(damaged)
     assert status.of(run)["nodes"] == []
 
 
-def test_silence_is_told(run):
+def test_silence_is_reported(run):
     age(run / "nodes/2/state.json", 50)
     assert status.of(run)["state"] == "no news for 50 s: suspended or lost"
     (run / "nodes/2/state.json").unlink()
@@ -123,7 +123,7 @@ def test_a_job_that_has_not_begun_waits(run):
     assert status.of(run)["state"] == "ended with status 99 after 9 s"
 
 
-def test_what_is_no_run_is_named(tmp_path):
+def test_a_folder_that_is_not_a_run_is_named(tmp_path):
     with pytest.raises(Failure, match="no such run"):
         status.of(tmp_path)
 
@@ -188,13 +188,13 @@ def test_the_scheduler_tells_why_a_job_waits(run, grid):
     assert line.startswith('job 42: cannot run in PE "tf" because it only offers 0 slots; queue instance')
 
 
-def test_a_job_that_waited_and_is_gone_is_told(run, grid):
+def test_a_job_that_waited_and_is_gone_is_reported(run, grid):
     (run / "job").write_text("42\n")
     grid("qacct", "echo 'error: job id 42 not found' >&2; exit 1")
     assert status.of(run)["why"] == ["job 42 is no longer in the grid"]
 
 
-def test_a_qmaster_that_does_not_answer_is_told(run, grid):
+def test_a_qmaster_that_does_not_answer_is_reported(run, grid):
     age(run / "nodes/2/state.json", 50)
     grid("qstat", says("error: commlib error: got select error (No route to host)", 1, 2))
     (line,) = status.of(run)["why"]

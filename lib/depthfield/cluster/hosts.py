@@ -72,8 +72,8 @@ def visible_gpus() -> tuple[str, ...]:
         names = [name.strip() for name in allowed.split(",")]
         return tuple(name for name in names if name not in ("", "-1"))
     try:
-        told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30).stdout
-        return numbered(len(re.findall(r"^GPU \d+:", told, re.MULTILINE)))
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30).stdout
+        return numbered(len(re.findall(r"^GPU \d+:", listing, re.MULTILINE)))
     except (OSError, subprocess.TimeoutExpired):
         cards = Path("/proc/driver/nvidia/gpus")
         return numbered(len(list(cards.iterdir())) if cards.is_dir() else 0)

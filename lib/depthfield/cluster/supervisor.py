@@ -85,12 +85,12 @@ class Supervisor:
         left = self._left()
         wait = self.way.wait if left is None else max(min(self.way.wait, int(left)), 1)
         cores = {name: str(self.way.threads) for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")}
-        told = {
+        variables = {
             "RUN": self.run, "ATTEMPT": folder.name, "WAY": self.way.name, "HOST": self.way.host, "WAIT": wait,
             "PS_NODES": self.way.ps, "WORKERS": self.way.workers, "THREADS": self.way.threads,
             "TIMEOUT": "" if left is None else max(int(left), 1),
         } | (cores if self.way.name != endings.MACHINE or not self.way.ps else {})  # fmt: skip
-        environment = {**self.environment, **{name: str(value) for name, value in told.items()}}
+        environment = {**self.environment, **{name: str(value) for name, value in variables.items()}}
         self.nodes_end, held = os.pipe()  # `held` goes to all processes of the script but the nodes and train-depth
         chain = Child([self.script, *self.arguments], env=environment, pass_fds=[held])
         os.close(held)

@@ -1,4 +1,4 @@
-"""Where a run comes from: commands.jsonl, a line for each command that wrote to it."""
+"""Provenance of a run: commands.jsonl, one line per command that wrote to it."""
 
 import datetime
 import importlib.metadata
@@ -14,7 +14,7 @@ from depthfield.home import HOME
 
 
 def record(run: Path, **facts: object) -> None:
-    """Add a line to commands.jsonl: when, where and how this command was called, by which versions, and `facts`."""
+    """Add a line to commands.jsonl: when, where and how this command was called, its versions, and `facts`."""
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
@@ -29,9 +29,9 @@ def record(run: Path, **facts: object) -> None:
 
 
 def commit() -> str | None:
-    """The commit of this project, with a `+` where its files have changed since; None where git does not know.
+    """Return the commit of this project, with a `+` if files have changed since; None if git does not know.
 
-    An installed package may lie in a repository, but is not of it.
+    An installed package has no commit, even inside somebody's repository.
     """
     if not (HOME / ".git").exists():
         return None
