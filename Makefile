@@ -31,6 +31,8 @@ WAIT       ?=#                   distributed: seconds to wait for slots and node
 CKPT_FREQ  ?=#                   seconds between checkpoints [the recipe's]
 SUM_FREQ   ?=#                   seconds between lines of metrics [the recipe's]
 TIMEOUT    ?=#                   stop after this many seconds with everything saved, exit status 99
+COUNT      ?=#                   download, demo: numbers of training and test rooms to render, such as 40,10
+SIZE       ?=#                   download, demo: height and width of the rooms in pixels, such as 72x96
 SUPERPIXELS ?=#                  preprocess: number of superpixels at 640x480, or grid:PIXELS [700; reproduce: the authors']
 WIDTH      ?=#                   preprocess: shrink photos wider than this
 HEIGHT     ?=#                   preprocess: shrink photos taller than this
@@ -39,6 +41,7 @@ LIMIT      ?=#                   preprocess: maximum number of photos
 FORCE      ?=#                   1: redo what is there already
 PHOTOS     ?=#                   predict: photos or folders of photos
 RUN        ?= $(RUN_DIR)/$(RUNID)#  export: the run's folder
+PREFIX     ?= ~/.local#         install-user: folder that gets bin/, share/man/ and completion
 TB_PORT    ?= 5003#              port of TensorBoard
 JOBS       ?= 4#                 test: number of tests that run at once, each with a grid of its own
 
@@ -59,6 +62,7 @@ NAMES := $(or $(NAMES),$(DATASET))
 
 force := $(if $(FORCE),--force)
 option = $(if $($(1)),$(2) $($(1)))
+rendering = $(call option,COUNT,--count) $(call option,SIZE,--size)
 changes = $(SET:%=--set %) $(call option,INIT,--init)
 training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--steps) $(call option,TIMEOUT,--timeout) \
 	$(if $(BATCHSIZE),--set batch_size=$(BATCHSIZE)) $(if $(CKPT_FREQ),--set checkpoint_seconds=$(CKPT_FREQ)) \
@@ -66,11 +70,12 @@ training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--st
 records = $(DATA_DIR)/$(DATASET)/records
 
 .PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce predict export \
-	tb demo test test-long lint working-notes trial grid-packages grid-test grid-demo bench-grid bench-field bench-scale
+	tb man install-user uninstall-user wheel demo test test-long lint working-notes trial grid-packages grid-test grid-demo \
+	bench-grid bench-field bench-scale
 
 help: ## show this help
 	@echo "targets:"
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo "settings (example: make train STEPS=2000):"
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)#+ *(.*)/\1\t\3\t\2/p' $(MAKEFILE_LIST) | \
 		awk -F '\t' '{ printf "  %-16s%s%s\n", $$1, $$2, $$3 == "" ? "" : " [" $$3 "]" }'
@@ -93,7 +98,7 @@ datasets: install ## list the available datasets, with licence and citation
 	@bin/fetch-dataset --list
 
 download: install ## fetch or render datasets: make download make3d1 make3d2 nyu
-	bin/fetch-dataset $(force) $(NAMES)
+	bin/fetch-dataset $(force) $(rendering) $(NAMES)
 
 preprocess: install ## make patch files of photos: make preprocess rooms
 	printf '%s\n' $(NAMES:%=$(DATA_DIR)/%/raw) | bin/make-patches $(force) \
@@ -146,10 +151,24 @@ export: install ## write the run RUN as a TensorFlow SavedModel, RUN/model: make
 tb: install ## show all runs in TensorBoard, on TB_PORT
 	.venv/bin/tensorboard --logdir $(RUN_DIR) --port $(TB_PORT)
 
+man: install ## write a manual page for each command to build/man
+	.venv/bin/python -m depthfield.manual pages build/man
+
+install-user: install ## link the commands into PREFIX/bin, with manual pages and completion for bash and zsh
+	@.venv/bin/python -m depthfield.manual install '$(PREFIX)'
+
+uninstall-user: install ## remove from PREFIX what install-user put there, and nothing else
+	@.venv/bin/python -m depthfield.manual uninstall '$(PREFIX)'
+
+wheel: install ## build a package for pip, with commands, recipes and catalogue inside, in build/wheel
+	rm -rf build/wheel
+	.venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	@ls build/wheel/*.whl
+
 # Each demo is a new run, on a dataset of its own. The last line on stdout is for scripts.
 demo: install ## run everything in minutes: render rooms, train with 1 ps and 2 workers, score, draw pictures
 	@begun=$$(date +%s); run=$(RUN_DIR)/demo-$$(date +%Y%m%d-%H%M%S); records=$(DATA_DIR)/demo-rooms/records; \
-	bin/fetch-dataset --as demo-rooms rooms | bin/make-patches | bin/to-tfrecord > /dev/null; \
+	bin/fetch-dataset $(rendering) --as demo-rooms rooms | bin/make-patches | bin/to-tfrecord > /dev/null; \
 	GRID=no DATASET=demo-rooms RECIPE=demo RUNID=$${run##*/} PS_NODES=1 WORKERS=2 sge/cluster.sh > /dev/null; \
 	bin/score-depth --run $$run --save $$run/scores.json --pictures $$run/pictures $$records/test-*.tfrecord 2> $$run/logs/score.log; \
 	printf 'photo | truth | prediction | uncertainty:\n'; ls $$run/pictures/*.png; \
@@ -195,7 +214,7 @@ working-notes:
 	@! git grep -nwiE '$(notes)' || { echo 'remove these working notes' >&2; exit 1; }
 
 lint: install working-notes
-	.venv/bin/ruff check lib bin tests
+	.venv/bin/ruff check lib bin tests setup.py
 	.venv/bin/shellcheck -x lib/*.sh sge/*.sh tests/*.sh tests/grid/packages tests/grid/demo .ci/run
 	.venv/bin/lint-imports --no-logo
 

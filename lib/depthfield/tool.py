@@ -321,7 +321,15 @@ def deaf() -> None:
 
 def cores() -> int:
     """Return the number of cores that this process may use."""
+    if not hasattr(os, "sched_getaffinity"):  # macOS
+        return os.cpu_count() or 1
     return len(os.sched_getaffinity(0))
+
+
+def need_linux(why: str) -> None:
+    """Raise Failure on any other system; `why` completes "this needs Linux: ..."."""
+    if sys.platform != "linux":
+        raise Failure(f"this needs Linux: {why}")
 
 
 @contextlib.contextmanager

@@ -70,6 +70,27 @@ def test_without_its_python_a_command_says_what_to_do(tmp_path):
         assert done.returncode == 1 and """ no dataset "an 'odd' $name"; """ in done.stderr
 
 
+def test_in_an_installed_package_a_command_takes_the_python_that_it_was_installed_with(tmp_path):
+    prefix = tmp_path / "a b"
+    share, link = prefix / "lib/python3.99/site-packages/depthfield/share", tmp_path / "a link"
+    (share / "lib").mkdir(parents=True)
+    shutil.copytree(PROJECT / "bin", share / "bin")
+    shutil.copy(PROJECT / "lib/launch.sh", share / "lib")
+    link.symlink_to(share / "bin/fetch-dataset")
+    done = subprocess.run([link, "--help"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == f"a link: cannot find python3.99, which {share} is installed for; add it to PATH\n"
+    # of a system, or of a user's own packages; then of an environment, which comes first
+    for folder in (tmp_path / "path", prefix / "bin"):
+        folder.mkdir(parents=True)
+        python = folder / "python3.99"
+        python.write_text(f'#!/bin/sh\nprintf "%s;" {shlex.quote(str(folder))} "$@"\n')
+        python.chmod(0o755)
+        environment = os.environ | {"PATH": f"{tmp_path}/path:{os.environ['PATH']}"}
+        done = subprocess.run([link, "an 'odd' $name"], capture_output=True, text=True, env=environment)
+        assert done.stdout == f"{folder};{link};an 'odd' $name;"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_started_by_one_line_that_old_kernels_read_whole(name):
     first = (PROJECT / "bin" / name).read_bytes().partition(b"\n")[0]

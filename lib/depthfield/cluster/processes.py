@@ -11,6 +11,10 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
+from depthfield.tool import need_linux
+
+need_linux("it watches processes through pidfd and /proc")
+
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)  # each asks to save everything and end
 
 CLOCK_SECONDS = 2  # tolerance for the start time of a process: the clock may have been adjusted since

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from depthfield import home
 from depthfield.cluster import attempts, gridengine, plan
 from depthfield.cluster.settings import Settings, check_for_grid
 from depthfield.tool import Failure, UsageError, inform, line, say, show
@@ -116,7 +117,7 @@ def _warn_of_hosts() -> None:
 def tell_how_to_watch(settings: Settings) -> None:
     """Say how to watch and how to stop a run."""
     status, logs, stop = (
-        shlex.join([f"{settings.home}/bin/{command}", "--run", str(settings.run)])
+        shlex.join([str(home.launchers() / command), "--run", str(settings.run)])
         for command in ("cluster-status", "follow-logs", "stop-cluster")
     )
     inform(f"to watch it: {status}; {logs}")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from depthfield import tool
+from depthfield.home import CATALOGUE
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # of a file or folder: no slash, no leading dot
-OURS = Path(__file__).resolve().parents[3] / "data" / "datasets.toml"
 
 
 class File(NamedTuple):
@@ -56,7 +56,7 @@ def read(path: Path | None = None) -> dict[str, Dataset]:
 
     Raises tool.Failure, naming the entry, if the file is missing, not TOML, or not a valid catalogue.
     """
-    path = Path(path or os.environ.get("DATASETS") or OURS)
+    path = Path(path or os.environ.get("DATASETS") or CATALOGUE)
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[3]
+from depthfield.home import HOME
 
 
 def record(run: Path, **facts: object) -> None:
@@ -34,9 +34,14 @@ def commands(run: Path) -> list[dict]:
 
 
 def commit() -> str | None:
-    """Return the commit of this project, with a `+` if files have changed since; None if git does not know."""
+    """Return the commit of this project, with a `+` if files have changed since; None if git does not know.
+
+    An installed package has no commit, even inside somebody's repository.
+    """
+    if not (HOME / ".git").exists():
+        return None
     try:
-        words = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+        words = ["git", "-C", str(HOME), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
         done = subprocess.run(words, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None

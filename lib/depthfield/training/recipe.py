@@ -10,11 +10,10 @@ from pathlib import Path
 import tomli_w
 
 from depthfield import files
+from depthfield.home import RECIPES
 from depthfield.network import registry
 from depthfield.network.registry import NETWORKS
 from depthfield.tool import Failure, UsageError, detail
-
-FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 
 OPTIMIZERS = {"adam": "training.optimizer:ADAM", "momentum": "training.optimizer:MOMENTUM"}  # see registry.resolve
 CHOICES = {"loss": tuple(registry.LOSSES), "optimizer": tuple(OPTIMIZERS), "wire": ("float32", "bfloat16")}
@@ -89,7 +88,7 @@ def load(name: str, changes: list[str] = ()) -> Recipe:
     The key of a table is written as network.dense. Raises UsageError for an unknown recipe or key, a missing key, or a
     value out of range.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -109,7 +108,7 @@ def load(name: str, changes: list[str] = ()) -> Recipe:
 
 def names() -> list[str]:
     """Return the names of the recipes in lib/recipes."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
 def parse_change(change: str) -> tuple[str, object]:
