@@ -13,7 +13,7 @@ from pathlib import Path
 from shell import PROJECT
 
 PAGE = PROJECT / "lib/messages.md"
-SPEAKING = {"Failure", "UsageError", "Refused", "Unreachable", "say", "_say"}  # what takes a message
+SPEAKING = {"Failure", "UsageError", "Refused", "Unreachable", "say", "_say", "inform"}  # what takes a message
 WHOLE = (ast.Constant, ast.JoinedStr, ast.BinOp)
 ROW = re.compile(r"^\| (`.*?`) \| .* \|$", re.MULTILINE)
 ANY = "…"  # what stands for a part that differs each time and has no name of its own
