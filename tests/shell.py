@@ -53,6 +53,19 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def events(folder: Path):
+    """All event files of a folder, as TensorBoard reads them: an EventAccumulator."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    found.Reload()
+    return found
+
+
+def event_tags(folder: Path) -> set[str]:
+    return set(events(folder).Tags()["tensors"])
+
+
 def processes_of(run: Path) -> list[psutil.Process]:
     """All processes with this run on their command line: nodes, their keepers, train-depth, watch-nodes."""
     return [p for p in psutil.process_iter(["cmdline"]) if str(run) in (p.info["cmdline"] or [])]

@@ -1,7 +1,8 @@
-"""The scores of a run on shards, or by a protocol, beside those of the training photos' mean depth everywhere."""
+"""Scores of a run on shards or by a protocol, and of the baseline: the training photos' mean depth everywhere."""
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from depthfield import calibration, files, picture, protocols, scoring
 from depthfield.prediction import Prediction, Predictor
 from depthfield.records import index
 from depthfield.samples import Sample
-from depthfield.tool import Failure, progress, say
+from depthfield.tool import Failure, detail, inform, progress, say
 from depthfield.training import survey
 
 FIELDS = ("name", "image", "superpixels", "pairs", "similarities", "depth", "depth_map")
@@ -27,39 +28,40 @@ def of_run(
     pictures: Path | None,
     pictured: int = 0,
 ) -> tuple[dict[str, dict], int]:
-    """Predict the first `limit` photos of shards and score them over all their measured pixels.
+    """Predict the first `limit` photos of shards and score them over all measured pixels.
 
-    `how` is one of fill.FILLS, `which` as of Predictor. Returns scoring.summary's of "field" (the run), with the shares
-    of pixels within one and two standard deviations, and of "mean depth" (the baseline), and how many photos have no
-    measured pixel, each named. Photos that the run was trained on are told. Raises Failure for photos that were made
-    with other settings than the run's. Where `pictures` is a folder, the panels of the first `pictured` photos are
-    written there, and the figure of calibration.
+    `how` is one of fill.FILLS; for `which` see Predictor. If `pictures` is a folder, writes panels of the first
+    `pictured` photos and the calibration figure there. Returns scoring.summary of "field" (the run, with the shares of
+    pixels within one and two standard deviations) and "mean depth" (the baseline), and the number of photos without a
+    measured pixel, each named on stderr, as are photos that the run was trained on. Raises Failure for photos made with
+    other settings than the run's.
     """
     predictor = Predictor(run, how, which)
     predictor.say_calibrated()
     own = {digest for *_, digest in survey.read_photos(run)}
     field, baseline, counted, refused, known = [], [], 0, 0, 0
     examples = itertools.islice(index.read(paths, FIELDS), limit)
-    for photo, example in progress(examples, None, "photos"):
+    for photo, example in progress(examples, min(index.count(paths), limit or math.inf), "photos"):
         if not predictor.survey.fits(photo.settings):
             raise Failure(survey.mismatch(photo, predictor.survey, run))
         truth, known = example["depth_map"], known + (photo.digest in own)
         if not scoring.known(truth).any():
-            say(f"{photo.source}: no measured pixel")
+            say(f"{photo.source}: skipped, it has no measured pixel")
             refused += 1
             continue
         predicted = predictor.patch(example)
         field.append(scoring.tally(predicted.depth, truth))
+        detail(f"{photo.source}: {scoring.in_words(field[-1])}")
         counted += calibration.counts(predicted.depth, predicted.sigma / predicted.depth, truth)
         baseline.append(scoring.tally(np.full_like(truth, predictor.survey.mean_depth), truth))
         if pictures is not None and len(field) <= pictured:
             path = pictures / f"{Path(example['name'].decode()).name}.png"
             write_panel(path, example["image"], truth, predicted, predictor.calibrated)
-            say(path)
+            inform(path)
     if not field:
-        raise Failure("the shards hold no photo with a measured depth")
+        raise Failure("the shards hold no photo with measured depth; make them again with make-patches and to-tfrecord")
     if known:
-        say(f"{known} of these photos are of the training of {run}: their scores are no test's")
+        say(f"{known} of these photos were used to train {run}: these are not test scores")
     if pictures is not None:
         with files.whole(pictures / "calibration.png") as temporary:
             calibration.figure(counted, predictor.calibrated).save(temporary)
@@ -71,15 +73,15 @@ def of_run(
 def by_protocol(
     name: str, run: Path, raw: Path, limit: int | None, how: str, which: str | None
 ) -> tuple[dict[str, dict], int]:
-    """protocols.score of "field" (the run) and "mean depth" on the test photos of the dataset folder `raw`.
+    """Return protocols.score of "field" (the run) and "mean depth" on the test photos of the dataset folder `raw`.
 
-    `how` is one of fill.FILLS, `which` as of Predictor. "field" has its steps, its number of training photos and the
-    weights it began with too.
+    `how` is one of fill.FILLS; for `which` see Predictor. "field" also has its steps, its number of training photos and
+    the weights it started with.
     """
     predictor, photos = Predictor(run, how, which), protocols.samples(name, raw, limit)
 
     def predict(sample: Sample, photo: np.ndarray) -> dict[str, np.ndarray]:
-        # as it is: where a protocol clamps, it does so itself
+        # not clamped: protocols do that
         field = predictor.photo(photo, sample.source, clamp=False).depth
         return {"field": field, "mean depth": np.full_like(field, predictor.survey.mean_depth)}
 

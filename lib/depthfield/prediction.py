@@ -14,7 +14,7 @@ from depthfield.field import fill
 from depthfield.network import model as models
 from depthfield.records import batches, patches
 from depthfield.samples import images
-from depthfield.tool import Failure, say
+from depthfield.tool import Failure, inform, say
 from depthfield.training import checkpoints, survey
 from depthfield.training import recipe as recipes
 from depthfield.training.rounds import model_variables
@@ -46,7 +46,7 @@ class Predictor:
         for name, variable in variables.items():
             variable.assign(self.checkpoint.values[name])
         self.marginals = tf.function(self.model.marginals, reduce_retracing=True)
-        say(f"predicting with {self.checkpoint.in_words()}")
+        inform(f"predicting with {self.checkpoint.in_words()}")
 
     @property
     def calibrated(self) -> bool:

@@ -1,44 +1,48 @@
-"""What every command shares: its arguments, its messages, its exit status, its signals and its progress."""
+"""Shared by all commands: arguments, messages, exit status, signals and progress."""
 
 import atexit
 import contextlib
-import errno
 import math
 import os
 import signal
-import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 from docopt import DocoptExit, docopt
+
+from depthfield import terminal
 
 DONE, FAILED, USAGE, RUN_ME_AGAIN, INTERRUPTED = 0, 1, 2, 99, 128 + signal.SIGINT
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOG_SECONDS = 20  # between two lines of progress where stderr is no terminal
+SHOW_SECONDS = 0.1  # between two rewritings of the line on a terminal
+LEVEL = "DEPTHFIELD_MESSAGES"  # of the environment, so that commands started by this one show as much
 
+line = terminal.Line()
 Item = TypeVar("Item")
 
 
 class Failure(Exception):
-    """What went wrong, in one line a user can act on: the file, the reason, the way out."""
+    """An error for the user, in one line: where, what is wrong, and what to do."""
 
 
 class UsageError(Failure):
-    """The command was called wrongly."""
+    """An error in how the command was called."""
 
 
 def run(main: Callable[[dict], int | None], usage: str, options_first: bool = False) -> NoReturn:
     """Parse the command line by its help text `usage`, call `main(arguments)` and exit with its status.
 
-    With `options_first` what follows the first other word is left as it is: the command line of another command.
-    Failures end in one line on stderr and status 1 (2 for wrong usage). A closed pipe ends the command quietly with
-    status 0. Signals unwind, so that whatever is half-written is removed: SIGTERM ends in status 143; SIGHUP, when the
-    terminal is closed, in 129 (nohup keeps it ignored); after Ctrl-C the command dies by SIGINT, as shells expect.
+    With `options_first`, the words after the first argument are not parsed: they are the command line of another
+    command. A Failure ends in one line on stderr and status 1 (2 for wrong usage). A closed pipe ends the command
+    quietly with status 0. Signals unwind, so that partly written files are removed: SIGTERM ends with status 143,
+    SIGHUP from a closed terminal with 129 (nohup keeps it ignored), and Ctrl-C by SIGINT, as shells expect.
     """
-    signals: list[int] = []  # those that came
+    signals: list[int] = []  # the received ones
 
     def end(number: int, frame: object) -> NoReturn:
         signals.append(number)
@@ -51,14 +55,16 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
     fatal: list[int] = []  # the signal to die by
-    atexit.register(_die, fatal)  # the first to be registered runs last, when everything has been cleaned up
+    atexit.register(_die, fatal)  # registered first, so that it runs last, after all cleanup
     try:
-        status = main(docopt(usage, version=_Version(), options_first=options_first)) or DONE
+        arguments = docopt(usage, version=_Version(), options_first=options_first)
+        _heed(arguments)
+        status = main(arguments) or DONE
         sys.stdout.flush()
     except DocoptExit as wrong:
         left = " ".join(str(pattern.name or pattern.value) for pattern in wrong.left)
         say(
-            (f"cannot make sense of {left}; " if left else "arguments are missing or do not go together; ")
+            (f"unexpected {left}; " if left else "arguments are missing or cannot be combined; ")
             + "see --help"
         )
         print(wrong.usage.strip(), file=sys.stderr)
@@ -76,7 +82,7 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
         status = DONE
     except Exception as error:
         if signals:
-            status = 128 + signals[0]  # the import of a large package may turn a SystemExit into any other error
+            status = 128 + signals[0]  # importing a large package may turn a SystemExit into any other error
         elif isinstance(error, OSError):
             say(reason(error))
             status = FAILED
@@ -89,8 +95,17 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
     sys.exit(status)
 
 
+def _heed(arguments: dict) -> None:
+    """Take --quiet or --verbose, for this command and those it starts."""
+    given = [level for level in ("quiet", "verbose") if arguments.get(f"--{level}")]
+    if len(given) > 1:
+        raise UsageError("--quiet and --verbose do not go together")
+    for level in given:
+        os.environ[LEVEL] = level
+
+
 class _Version:
-    """What --version prints; looked up only then, as it takes a while."""
+    """The output of --version, computed only when needed, because it takes time."""
 
     def __str__(self) -> str:
         from importlib.metadata import version
@@ -99,76 +114,79 @@ class _Version:
 
 
 def _die(fatal: list[int]) -> None:
-    """End this process by the signal in `fatal`, if any: a shell ends its loop only when a command died of Ctrl-C."""
+    """End this process by the signal in `fatal`, if any: a shell ends its loop only if a command dies by SIGINT."""
     for number in fatal:
         _flush_stdout()
         signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])  # `parallel` may have been interrupted while it blocked it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])  # `parallel` may have blocked it
         os.kill(os.getpid(), number)
 
 
 def _flush_stdout() -> None:
-    """Write what is left to write. Where nobody can read it, leave nothing over that Python would complain about."""
+    """Flush stdout; if it has no reader, discard the rest, so that Python does not complain at exit."""
     try:
         sys.stdout.flush()
     except OSError:
-        _silence(sys.stdout)
-
-
-def _silence(stream: TextIO) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+        terminal.silence(sys.stdout)
 
 
 def name() -> str:
-    """The name this command was called by."""
+    """Return the name by which this command was called."""
     return Path(sys.argv[0]).name
 
 
 def say(message: object) -> None:
-    """One line to the person, on stderr, under the command's name."""
-    _line(f"{name()}: {message}", sys.stderr)
+    """Write one line for people to stderr, after the command's name: an error, or a warning that matters."""
+    line.erase(always=True)
+    terminal.write(f"{name()}: {message}\n", sys.stderr)
+
+
+def inform(message: object) -> None:
+    """The same for information; not with --quiet."""
+    if not quiet():
+        say(message)
+
+
+def detail(message: object) -> None:
+    """The same for details; only with --verbose."""
+    if os.environ.get(LEVEL) == "verbose":
+        say(message)
+
+
+def quiet() -> bool:
+    return os.environ.get(LEVEL) == "quiet"
 
 
 def reason(error: OSError) -> str:
-    """An operating system error in the words of a Unix tool: `FILE: No space left on device`."""
+    """Format an operating system error like a Unix tool: `FILE: No space left on device`."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
 
 
 def some(items: Sequence[object], most: int) -> str:
-    """The first `most` of items, and how many more there are, for a person: `a, b and 3 more`."""
+    """List the first `most` items and the number of others: `a, b and 3 more`."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(map(str, items[:most])) + more
 
 
 def emit(path: object) -> None:
-    """One path to whoever reads our stdout, at once: the next command of a pipe may start on it."""
-    _line(path, sys.stdout)
-
-
-def _line(text: object, stream: TextIO) -> None:
-    """Write one line at once. Nobody reads a terminal that was closed, and what is to be saved then matters more."""
-    try:
-        print(text, file=stream, flush=True)
-    except OSError as error:
-        if error.errno != errno.EIO or not stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
-            raise
-        _silence(stream)
+    """Write one path to stdout at once, so that the next command of a pipe can start on it."""
+    if sys.stdout.isatty():
+        line.erase()
+    terminal.write(f"{path}\n", sys.stdout)
 
 
 def paths(arguments: list[str]) -> Iterator[Path]:
-    """The paths given as arguments, or, where there are none, one a line on stdin."""
+    """Yield the paths given as arguments or, if there are none, one per line on stdin."""
     if not arguments and sys.stdin.isatty():
-        raise UsageError("no files given: name them, or send their paths on stdin, one a line (see --help)")
+        raise UsageError("no files given; name them, or send their paths on stdin, one per line (see --help)")
     for line in arguments or sys.stdin:
         if line.strip():
             yield Path(line.rstrip("\n"))
 
 
 def number(arguments: dict, option: str, kind: Callable[[str], Item] = int, least: float | None = None) -> Item | None:
-    """The value of a numeric option, None where it was not given; a UsageError where it is no such number."""
+    """Return the value of a numeric option, None if not given; raises UsageError if it is not such a number."""
     text = arguments[option]
     if text is None:
         return None
@@ -184,40 +202,106 @@ def number(arguments: dict, option: str, kind: Callable[[str], Item] = int, leas
 
 
 def choice(arguments: dict, option: str, known: Iterable[str]) -> str:
-    """The value of an option that is one of several words; a UsageError where it is another."""
+    """Return the value of an option with a fixed set of values; raises UsageError for any other."""
     if arguments[option] not in known:
         raise UsageError(f"{option} is one of {', '.join(known)}, not {arguments[option]!r}")
     return arguments[option]
 
 
-def progress(items: Iterable[Item], total: int | None, unit: str) -> Iterator[Item]:
-    """Pass `items` on while telling how far we are: a bar on a terminal, a line now and then in a log."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
+def show(*parts: str) -> None:
+    """Show what this command is at, in place on a terminal, until the next message; the last parts where they fit.
 
-        yield from tqdm(items, total=total, unit=f" {unit}", desc=name(), dynamic_ncols=True, leave=False)
-        return
-    begun = logged = time.monotonic()
-    for count, item in enumerate(items, start=1):
-        yield item
+    Only the main thread does: there is one line, for what it does.
+    """
+    if not quiet() and threading.current_thread() is threading.main_thread() and line.there():
+        line.show([f"{name()}: {parts[0]}", *parts[1:]])
+
+
+@contextlib.contextmanager
+def showing(what: str) -> Iterator[None]:
+    """Show what this command is at while the block runs."""
+    show(what)
+    try:
+        yield
+    finally:
+        line.erase()
+
+
+class Meter:
+    """How far a command is, with rate and time left: in place on a terminal, a line now and then in a log.
+
+    It counts `unit` up to `total`, where that is known, from `done`; `words` puts an amount into words.
+    """
+
+    def __init__(
+        self,
+        unit: str,
+        total: float | None,
+        done: float = 0,
+        words: Callable[[float], str] | None = None,
+        what: str = "",
+    ):
+        self.unit, self.total, self.done, self.words, self.what = unit, total, done, words, what
+        self.rate = terminal.Rate(done)
+        self.silent = quiet() or threading.current_thread() is not threading.main_thread()
+        self.shown, self.logged = -SHOW_SECONDS, time.monotonic()
+        self.tell()
+
+    def advance(self, amount: float = 1) -> None:
+        """So much more is done."""
+        self.done += amount
+        self.rate.note(self.done)
+        self.tell()
+
+    def tell(self) -> None:
+        """Say how far it is, where it is time to."""
         now = time.monotonic()
-        if now - logged >= LOG_SECONDS:
-            logged, rate = now, count / (now - begun)
-            left = f" of {total} {unit}, {rate:.3g}/s, {(total - count) / rate:.0f} s left" if total else f" {unit}"
-            say(f"{count}{left}")
+        if self.silent or now - (self.shown if line.shown else -SHOW_SECONDS) < SHOW_SECONDS:
+            return
+        if line.there():
+            self.shown = now
+            show(*self.parts())
+        elif now - self.logged >= LOG_SECONDS:
+            self.logged = now
+            say(", ".join(self.parts()))
+
+    def parts(self) -> list[str]:
+        """How far it is, in words: how much, how fast, and how much longer."""
+        rate, count = self.rate.per_second(), self.words or str
+        whole = ("of", count(self.total), self.unit, f"({self.done / self.total:.0%})") if self.total else (self.unit,)
+        parts = [" ".join(filter(None, (self.what, count(self.done), *whole)))]
+        if rate:
+            parts.append(f"{self.words(rate) if self.words else format(rate, '.3g' if rate < 1000 else '.0f')}/s")
+        if rate and self.total:
+            parts.append(f"{terminal.duration(max(self.total - self.done, 0) / rate)} left")
+        return parts
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        line.erase()
+
+
+def progress(items: Iterable[Item], total: int | None, unit: str) -> Iterator[Item]:
+    """Pass `items` on while telling how far we are (see Meter)."""
+    with Meter(unit, total) as meter:
+        for item in items:
+            yield item
+            meter.advance()
 
 
 def parallel(function: Callable[[Item], object], items: Iterable[Item], jobs: int) -> Iterator:
-    """`function` of each item, in order, computed by `jobs` processes (this one alone where it is 1).
+    """Yield `function` of each item, in order, computed by `jobs` processes (only this one if 1).
 
-    Whatever ends the caller, an exception or a signal, ends the processes at once.
+    If an exception or a signal ends the caller, the processes end at once.
     """
     if jobs == 1:
         yield from map(function, items)
         return
     import multiprocessing
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # no process must run our handlers until it is deaf
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # no process may run our handlers before `deaf`
     pool = multiprocessing.get_context("fork").Pool(jobs, initializer=deaf)
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -228,7 +312,7 @@ def parallel(function: Callable[[Item], object], items: Iterable[Item], jobs: in
 
 
 def deaf() -> None:
-    """Leave Ctrl-C and a closed terminal to the parent of this process, which ends it, and SIGTERM to the system."""
+    """Ignore Ctrl-C and a closed terminal, which the parent handles, and restore the default of SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -236,13 +320,22 @@ def deaf() -> None:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
+    if not hasattr(os, "sched_getaffinity"):  # macOS
+        return os.cpu_count() or 1
     return len(os.sched_getaffinity(0))
 
 
+def need_linux(why: str) -> None:
+    """Raise Failure on any other system; `why` completes "this needs Linux: ..."."""
+    if sys.platform != "linux":
+        raise Failure(f"this needs Linux: {why}")
+
+
 @contextlib.contextmanager
-def hushed() -> Iterator[None]:
-    """Discard what is written to stderr meanwhile: TensorFlow logs at import whatever it is told."""
+def hushed(what: str = "loading TensorFlow") -> Iterator[None]:
+    """Discard stderr in this context: TensorFlow logs at import, whatever its settings. Meanwhile show `what`."""
+    show(what)
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -252,3 +345,4 @@ def hushed() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+        line.erase()

@@ -26,6 +26,7 @@ from shell import PROJECT, options, wait_for
 from bench import report
 from bench.report import Row
 from depthfield.training import cost
+from depthfield.training.pace import Pace
 
 BIG = "network.widths=[24,48,64,96,840]"  # of demo: 13.9 M parameters, 55.7 MB
 PARAMETERS = 13_929_804
@@ -39,7 +40,7 @@ ROUNDS = 8  # that bytes are counted over
 LOCAL_STEPS = 32  # between two averages of PyTorch's local SGD
 WORKERS, SEEDS = (1, 2, 4, 8), (0, 1, 2)
 STEPS = 1800  # of demo, where scores are compared
-TURN_STEPS = 4  # of a round of each worker there: what rounds adapt to on loopback
+TURN_STEPS = 12  # of a round of each worker there, at most: what rounds adapt to on loopback
 CORES = "0", "1"  # two trainings at a time where nothing is timed
 ROOMS = {"rooms": "240x320", "small-rooms": "120x160"}
 REL = 0.26
@@ -385,7 +386,8 @@ def scores(bench: Bench) -> tuple[list[Row], dict]:
 def scored(bench: Bench, free: queue.SimpleQueue, workers: int, seed: int) -> float:
     """The held-out rel of a training in a process of its own, on one of the `free` cores."""
     core = free.get()
-    command = ["taskset", "-c", core, sys.executable, "-m", "bench.turns", workers, TURN_STEPS, seed, STEPS,
+    turn = min(TURN_STEPS, Pace(workers, 0, STEPS).longest)
+    command = ["taskset", "-c", core, sys.executable, "-m", "bench.turns", workers, turn, seed, STEPS,
                *bench.shards("small-rooms")]  # fmt: skip
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=1800)
     free.put(core)

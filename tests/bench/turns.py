@@ -42,7 +42,7 @@ def main(workers: int, turn: int, seed: int, steps: int, shards: list[Path]) -> 
             taken += count
     for path, value in servers.read()[0].items():
         next(variable for variable in model.trainable_variables if variable.path == path).assign(value)
-    print(Validation(model, photos.held_out, recipe.batch_size, calibrate=True).run()["rel"])
+    print(Validation(model, photos.held_out, recipe.batch_size, calibrate=True).run()[0]["rel"])
 
 
 if __name__ == "__main__":

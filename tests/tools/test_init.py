@@ -49,7 +49,8 @@ def test_a_backbone_is_taken_from_a_file_and_stays_as_it_is_while_it_is_frozen(
     folder, theirs = files
     done = train(prepared, tmp_path / "run", *recipe, *FOUR, *options(["frozen_share=1"]), "--init", folder / name)
     assert done.returncode == 0, done.stderr
-    taken, begun = (next(line for line in done.stderr.splitlines() if word in line) for word in ("taken: ", "anew: "))
+    words = ("taken: ", "initialised: ")
+    taken, begun = (next(line for line in done.stderr.splitlines() if word in line) for word in words)
     assert "conv" in taken and "/dense0" not in taken and "/dense0" in begun and "conv" not in begun
     ours = values(tmp_path / "run")
     shared = ours.keys() & theirs.keys()
@@ -68,7 +69,7 @@ def test_what_is_not_frozen_any_longer_is_trained(prepared, files, tmp_path):
     assert len([path for path in theirs if path in ours and not np.array_equal(ours[path], theirs[path])]) >= 20
 
 
-def test_a_run_begins_with_another_and_then_goes_on_with_its_own(prepared, trained, tmp_path):
+def test_a_run_begins_with_another_and_then_continues_with_its_own(prepared, trained, tmp_path):
     words = ["--recipe", "small", "--steps", 16, *options([*SMALL[:-1], "network.dense=[12]", "learning_rate=0"])]
     done = train(prepared, tmp_path / "run", *words, "--init", trained)
     assert done.returncode == 0, done.stderr
@@ -76,9 +77,9 @@ def test_a_run_begins_with_another_and_then_goes_on_with_its_own(prepared, train
     kept = "field/pooled/encoder/down0/kernel"
     np.testing.assert_array_equal(before[kept], after[kept])
     assert after["step"] == 16 and after["field/pooled/dense0/kernel"].shape == (8, 12)
-    assert "anew: pooled/dense0, pooled/z" in done.stderr
+    assert "initialised: pooled/dense0, pooled/z" in done.stderr
     again = train(prepared, tmp_path / "run", *words, "--init", trained)
-    assert again.returncode == 0 and "taken" not in again.stderr and "going on from" in again.stderr
+    assert again.returncode == 0 and "taken" not in again.stderr and "continuing from" in again.stderr
 
 
 def test_a_training_begins_with_an_exported_model(prepared, trained, tmp_path):
@@ -94,7 +95,7 @@ def test_a_training_begins_with_an_exported_model(prepared, trained, tmp_path):
     assert len(shared) > 20
     for path in shared:
         np.testing.assert_array_equal(before[path], after[path], err_msg=path)
-    assert "anew: field/beta" in done.stderr and after["field/beta"].shape == (1,)
+    assert "initialised: field/beta" in done.stderr and after["field/beta"].shape == (1,)
 
 
 def test_what_has_no_weights_is_named(prepared, files, tmp_path):
@@ -102,7 +103,7 @@ def test_what_has_no_weights_is_named(prepared, files, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "damaged.keras").write_bytes(b"PK")
     for words, init, told in (
-        (FCSP, tmp_path / "none.keras", "no run, no file"),
+        (FCSP, tmp_path / "none.keras", "no such run or file"),
         (FCSP, tmp_path / "damaged.keras", "damaged.keras: not a model that Keras can load: "),
         (["--recipe", "small"], tmp_path / "empty", "no checkpoint"),
         (["--recipe", "small"], folder / "bare.keras", "no backbone"),

@@ -21,7 +21,8 @@ def test_the_files_of_the_recipe_are_there_and_all_that_commands_need():
     assert all(target == f"/opt/depthfield/{source}" for source, target in copied.items())
     assert all((PROJECT / source).exists() for source in copied)
     # What the commands start with, pip installs from, and the catalogue is read from.
-    assert {"bin", "lib", "pyproject.toml", "constraints.txt", "README.md", "data/datasets.toml"} == set(copied)
+    project = {"pyproject.toml", "setup.py", "constraints.txt", "README.md"}
+    assert {"bin", "lib", "sge", "data/datasets.toml"} | project == set(copied)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_the_rate_follows_the_steps_a_run_began_with_and_stays_low_beyond_them()
     recipe = recipes.load("dcnf-small", ["steps=100", "learning_rate=1"])
     rates = [float(learning_rate(recipe, tf.constant(step), tf.constant(step))) for step in (0, 1, 2, 50, 99, 100, 250)]
     np.testing.assert_allclose(rates, [0, 0.5, 0.99901, 0.5, 0.000247, 0.01, 0.01], rtol=1e-2, atol=1e-6)
-    risen = [float(learning_rate(recipe, tf.constant(50), tf.constant(age))) for age in (0, 1, 2)]  # begun anew
+    risen = [float(learning_rate(recipe, tf.constant(50), tf.constant(age))) for age in (0, 1, 2)]  # slots start again
     np.testing.assert_allclose(risen, [0, 0.5, 0.5], atol=1e-6)
 
 
@@ -181,7 +181,9 @@ def stored(data) -> list[index.Photo]:
 def test_errors_on_the_held_out_photos_have_the_deviations_stated(prepared):
     model = new_state().model
     validation = Validation(model, stored(prepared), 2, calibrate=True)
-    numbers = validation.run()
+    numbers, z = validation.run()
+    present = sum(np.count_nonzero(batch["present"]) for batch in validation.batches)
+    assert z.dtype == np.float32 and z.shape == (present,)
     squares = []
     for batch in validation.batches:
         y, deviation = model.marginals(batch)
@@ -192,7 +194,7 @@ def test_errors_on_the_held_out_photos_have_the_deviations_stated(prepared):
 
 def test_photos_that_are_not_held_out_calibrate_nothing(prepared):
     model = new_state().model
-    numbers = Validation(model, stored(prepared), 2, calibrate=False).run()
+    numbers, _ = Validation(model, stored(prepared), 2, calibrate=False).run()
     assert float(model.tau) == float(model.scale) == numbers["tau"] == 1 and numbers["rel"] > 0
 
 
@@ -252,7 +254,7 @@ def test_checkpoints_keep_the_newest_two_and_pass_over_damaged_ones(tmp_path, ca
     assert newest.path.name == "000000003.npz" and newest.step == 3
     newest.path.write_bytes(newest.path.read_bytes()[:-50])
     assert checkpoints.newest(tmp_path).step == 2
-    assert "000000003.npz: damaged, passed over" in capsys.readouterr().err
+    assert "000000003.npz: skipped, it is damaged" in capsys.readouterr().err
     assert checkpoints.newest(tmp_path / "none") is None
 
 
@@ -263,11 +265,11 @@ def test_the_best_checkpoint_is_taken_unless_another_is_asked_for(tmp_path):
         checkpoints.chosen(tmp_path, None)
     checkpoints.save(folder, values(new_state()) | {"step": 9}, MADE_WITH)
     assert checkpoints.chosen(tmp_path, None).step == 9
-    with pytest.raises(Failure, match="measured on held-out photos so far; take --checkpoint newest"):
+    with pytest.raises(Failure, match="validated on held-out photos yet; use --checkpoint newest"):
         checkpoints.chosen(tmp_path, "best")
     checkpoints.save_best(folder, values(new_state()) | {"step": 4}, MADE_WITH, 0.25, lambda: None)
     assert [checkpoints.chosen(tmp_path, which).step for which in (None, "best", "newest")] == [4, 4, 9]
-    assert "best.npz (step 4, the best on held-out photos: rel 0.250)" in checkpoints.chosen(tmp_path, None).in_words()
+    assert "best.npz (step 4, best on held-out photos: rel 0.250)" in checkpoints.chosen(tmp_path, None).in_words()
     assert [path.name for path in checkpoints.found(folder)] == ["000000009.npz"]
 
 

@@ -1,4 +1,4 @@
-"""Starting the nodes of a plan, and seeing to their end: what start-nodes does between the two."""
+"""What start-nodes does: start the nodes of a plan, and make sure that they end."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 from depthfield.cluster import announcements, plan, settings, ways
 from depthfield.cluster.plan import Node
 from depthfield.cluster.processes import living
-from depthfield.tool import Failure
+from depthfield.tool import Failure, detail, showing
 
 LOOK_SECONDS = 0.3
 
@@ -19,28 +19,32 @@ def start_nodes(
 ) -> None:
     """Start all nodes but the chief, each with the address of its watcher, and stay until the watcher has ended.
 
-    `way` is one of endings.MACHINE, PE and ARRAY; `seconds` how long to wait for the watcher. Raises Failure where
-    nobody watches the attempt, or a node cannot be started.
+    `way` is one of endings.MACHINE, PE and ARRAY; `seconds` is how long to wait for the watcher. Raises Failure if no
+    watcher announces itself, or a node cannot be started.
     """
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # the chief heeds them, and ends us
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # the chief handles them, and ends us
         signal.signal(number, signal.SIG_IGN)
     lives = living(starter)
-    watcher = awaited(run, attempt, lives, seconds)
+    with showing("waiting for watch-nodes"):
+        watcher = awaited(run, attempt, lives, seconds)
     if watcher is None:
-        return  # whoever started us has gone before it watched
+        return  # our starter ended before it watched
     address = f"{watcher.host}:{watcher.port}"
     given = settings.read(home, os.environ | {"RUN_DIR": str(run.parent), "RUNID": run.name})
     place = ways.here(given) if way != ways.ThisMachine.name else ways.ThisMachine(given)
     if place.name != way:
-        raise Failure(f"--way {way}: this is {place.name}, by JOB_ID and PE_HOSTFILE")
+        raise Failure(f"--way {way}: JOB_ID and PE_HOSTFILE say that this is {place.name}; use --way {place.name}")
     of = ways.Attempt(run, attempt, address, threads, plan.reduces(nodes))
     watching = living(watcher.pid)
     try:
-        place.start([node for node in nodes if node.role != "chief"], of)
+        started = [node for node in nodes if node.role != "chief"]
+        place.start(started, of)
+        for node in started:
+            detail(f"{node.role} {node.index} on {node.host}, log {of.log(node)}")
         while lives() and watching():
             place.tend(of)
             time.sleep(LOOK_SECONDS)
-    except Failure as failure:  # nobody need wait for nodes that cannot come
+    except Failure as failure:  # nothing needs to wait for nodes that cannot start
         (of.folder / "failed").write_text(f"{failure}\n")
         raise
     finally:
@@ -49,13 +53,13 @@ def start_nodes(
 
 
 def awaited(run: Path, attempt: int, lives: Callable[[], bool], seconds: float) -> announcements.Announcement | None:
-    """The announcement of the watcher on this host, once it is there; None where our starter has gone."""
+    """Wait for the announcement of the watcher on this host; None if our starter has ended."""
     folder, deadline = announcements.folder(run, attempt), time.monotonic() + seconds
     while lives():
         found = announcements.read(folder, announcements.WATCHER, 0, announcements.token(run))
         if found and living(found.pid, found.start)():
             return found
         if time.monotonic() > deadline:
-            raise Failure(f"nobody watches attempt {attempt}: no watch-nodes within {seconds:g} s")
+            raise Failure(f"attempt {attempt}: no watch-nodes within {seconds:g} s; start it beside start-nodes")
         time.sleep(LOOK_SECONDS)
     return None

@@ -1,4 +1,4 @@
-"""Where a run comes from: commands.jsonl, a line for each command that wrote to it."""
+"""Provenance of a run: commands.jsonl, one line per command that wrote to it."""
 
 import datetime
 import importlib.metadata
@@ -10,11 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[3]
+from depthfield.home import HOME
 
 
 def record(run: Path, **facts: object) -> None:
-    """Add a line to commands.jsonl: when, where and how this command was called, by which versions, and `facts`."""
+    """Add a line to commands.jsonl: when, where and how this command was called, its versions, and `facts`."""
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
@@ -28,10 +28,20 @@ def record(run: Path, **facts: object) -> None:
         file.write(json.dumps(line | facts) + "\n")
 
 
+def commands(run: Path) -> list[dict]:
+    """The lines of commands.jsonl."""
+    return [json.loads(line) for line in (run / "commands.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
 def commit() -> str | None:
-    """The commit of this project, with a `+` where its files have changed since; None where git does not know."""
+    """Return the commit of this project, with a `+` if files have changed since; None if git does not know.
+
+    An installed package has no commit, even inside somebody's repository.
+    """
+    if not (HOME / ".git").exists():
+        return None
     try:
-        words = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+        words = ["git", "-C", str(HOME), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
         done = subprocess.run(words, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -1,6 +1,7 @@
-"""How good the model is on the training photos held out, and the uncertainty (τ and scale) that fits them."""
+"""Validation: scores on the held-out photos, and the uncertainty (τ and scale) that fits them."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -10,17 +11,19 @@ from depthfield.field import fill, random_field
 from depthfield.network.model import DepthField
 from depthfield.records import batches
 from depthfield.records.index import Photo
+from depthfield.tool import Meter
 
 PICTURED = 3  # photos shown in TensorBoard
 
 
 class Validation:
-    """Photos measured whenever asked: those held out, whose `calibrate` sets τ and scale, or others in their place."""
+    """Scores the held-out photos, or other photos if there are none; with `calibrate`, also sets τ and scale."""
 
     def __init__(self, model: DepthField, photos: Sequence[Photo], batch_size: int, calibrate: bool):
-        self.model, self.calibrate = model, calibrate
+        self.model, self.photos, self.calibrate = model, photos, calibrate
         self.batches = batches.once(photos, batch_size)
-        self.pictured = batches.once(photos[:PICTURED], 1)
+        apart = photos[:: math.ceil(len(photos) / PICTURED)]  # neighbours may show the same place
+        self.pictured = [(photo.source, batches.once([photo], 1)) for photo in apart]
         self.measure = tf.function(self._measure, input_signature=[self.batches.element_spec])
 
     def _measure(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
@@ -30,17 +33,18 @@ class Validation:
         y, deviation = random_field.marginals(z, weights, batch["pairs"], tf.ones([]))
         return z, y, (y - batch["log_depth"]) / deviation, *terms
 
-    def run(self) -> dict[str, float]:
-        """Measure the model, set its τ and scale to the best for held-out photos, and return scores by name.
+    def run(self) -> tuple[dict[str, float], np.ndarray]:
+        """Score the model, set the τ and scale that are best for held-out photos; return scores by name, and all z.
 
-        The scores are over superpixels, each against its mean measured depth: quick, and close to those over pixels.
-        `nll` is -log Pr(y | photo) a measured superpixel at that τ; `scale` is the root of the mean squared error in
-        deviations before it is applied; `unary_rel` is that of z without the field.
+        Scores are over superpixels, each against its mean measured depth: fast, and close to scores over pixels. `nll`
+        is -log Pr(y | photo) per measured superpixel at that τ; `scale` is the root of the mean squared error in units
+        of the deviations before scaling; `unary_rel` is rel of z without the field.
         """
-        answers, unaries, squares, q, log_determinants, measured = [], [], 0.0, 0.0, 0.0, 0.0
-        for batch in self.batches:
+        answers, unaries, every_z, squares, q, log_determinants, measured = [], [], [], 0.0, 0.0, 0.0, 0.0
+        for batch in self.measured():
             z, y, standardised, batch_q, batch_log = self.measure(batch)
             known = batch["measured"].numpy()
+            every_z.append(z.numpy()[batch["present"].numpy()])
             truth = np.exp(batch["log_depth"].numpy()[known])
             answers.append(scoring.tally(np.exp(y.numpy()[known]), truth))
             unaries.append(scoring.tally(np.exp(z.numpy()[known]), truth))
@@ -56,17 +60,26 @@ class Validation:
         nll = random_field.negative_log_likelihood(q, log_determinants, measured, tau)
         scores = scoring.summary(answers)["pooled over pixels"]
         unary = scoring.summary(unaries)["pooled over pixels"]
-        return scores | {"unary_rel": unary["rel"], "nll": float(nll) / measured, "tau": tau, "scale": scale}
+        scores |= {"unary_rel": unary["rel"], "nll": float(nll) / measured, "tau": tau, "scale": scale}
+        return scores, np.concatenate(every_z)
 
-    def pictures(self) -> np.ndarray:
-        """photo | truth | prediction | uncertainty of the first photos, uint8 [P, H, 4W + gaps, 3]."""
-        panels = []
-        for batch in self.pictured:
+    def measured(self) -> Iterator[dict[str, tf.Tensor]]:
+        """Yield the batches, showing how many photos are done."""
+        with Meter("photos", len(self.photos), what="measuring,") as meter:
+            for batch in self.batches:
+                yield batch
+                meter.advance(len(batch["measured"]))
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Return photo | truth | prediction | uncertainty of some photos, uint8 [H, 4W + gaps, 3], by source."""
+        panels = {}
+        for source, photos in self.pictured:
+            (batch,) = photos
             photo = {name: value[0] for name, value in batch.items()}
             y, sigma = self.model.marginals(batch)
             truth = np.where(photo["measured"], np.exp(photo["log_depth"]), np.nan)
             image, labels, pairs = (photo[name].numpy() for name in ("image", "superpixels", "pairs"))
             depth, deviation = np.moveaxis(fill.smooth(np.stack([y[0], sigma[0]], axis=1), image, labels, pairs), 2, 0)
-            panels.append(picture.panel(image, truth[labels], np.exp(depth), np.exp(depth) * deviation, self.calibrate))
-        same = [one for one in panels if one.shape == panels[0].shape]
-        return np.stack(same)
+            sigma = np.exp(depth) * deviation
+            panels[source] = picture.panel(image, truth[labels], np.exp(depth), sigma, self.calibrate)
+        return panels
