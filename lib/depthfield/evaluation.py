@@ -36,7 +36,7 @@ def of_run(
     written there, and the figure of calibration.
     """
     predictor = Predictor(run, how, which)
-    predictor.say_calibrated()
+    predictor.introduce(uncertainty=True)
     own = {digest for *_, digest in survey.read_photos(run)}
     field, baseline, counted, refused, known = [], [], 0, 0, 0
     examples = itertools.islice(index.read(paths, FIELDS), limit)
@@ -77,6 +77,7 @@ def by_protocol(
     weights it began with too.
     """
     predictor, photos = Predictor(run, how, which), protocols.samples(name, raw, limit)
+    predictor.introduce(uncertainty=False)
 
     def predict(sample: Sample, photo: np.ndarray) -> dict[str, np.ndarray]:
         # as it is: where a protocol clamps, it does so itself

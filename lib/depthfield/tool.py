@@ -122,8 +122,9 @@ def _silence(stream: TextIO) -> None:
 
 
 def name() -> str:
-    """The name this command was called by."""
-    return Path(sys.argv[0]).name
+    """The name this command was called by; that of the project in a program without one."""
+    called = Path(sys.argv[0]).name
+    return "depthfield" if called in ("", "-c", "ipykernel_launcher.py") else called
 
 
 def say(message: object) -> None:

@@ -1,12 +1,13 @@
 """One photo, one depth map or one MATLAB array from a file, and a depth map to a file."""
 
 import contextlib
+import io
 import logging
 import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
@@ -23,13 +24,14 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path, file: BinaryIO | None = None) -> Iterator[Image.Image]:
     """Yield the Pillow image in `path`, its pixels not decoded yet.
 
-    Whatever Pillow raises, on opening or in the block, becomes a tool.Failure of one line.
+    With `file` the image is read from there, and `path` is only its name in messages. Whatever Pillow raises, on
+    opening or in the block, becomes a tool.Failure of one line.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(file or path) as image:
             yield image
     except tool.Failure:
         raise
@@ -53,13 +55,36 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def read_photo(path: Path) -> np.ndarray:
-    """The photo in `path` as uint8 H×W×3 RGB, upright: its EXIF orientation is applied.
-
-    Any format Pillow reads will do, and of several pictures in a file the first is taken. Grey becomes three equal
-    channels, 16 bits are scaled to 8, transparency is dropped (the colours beneath it count). Raises tool.Failure.
+def read_photo(path: str | Path, file: BinaryIO | None = None) -> np.ndarray:
     """
-    with opened(path) as image:
+    Read a photo upright, as its EXIF orientation says.
+
+    Grey becomes three equal channels, 16 bits are scaled to 8, and transparency is dropped. A file with several
+    pictures gives its first.
+
+    Parameters
+    ----------
+    path : str or Path
+        Photo in any format that Pillow reads.
+    file : file object, optional
+        Where to read the photo instead, such as ``io.BytesIO``; messages still call it `path`.
+
+    Returns
+    -------
+    photo : ndarray of uint8, shape (H, W, 3)
+        RGB.
+
+    Raises
+    ------
+    depthfield.Failure
+        If there is no such file or it cannot be read as a photo.
+
+    Examples
+    --------
+    >>> from depthfield import read_photo
+    >>> photo = read_photo("holiday.jpg")
+    """
+    with opened(path, file) as image:
         return as_rgb(ImageOps.exif_transpose(image))
 
 
@@ -170,21 +195,29 @@ def measured(values: np.ndarray, where: object) -> np.ndarray:
 
 
 def write_depth_png(path: Path, depth: np.ndarray, scale: float) -> None:
-    """Write `depth`, H×W metres with NaN for none, as a 16-bit grey PNG of `scale` metres a unit, whole or not at all.
+    """Write `depth` as `depth_png` encodes it, whole or not at all."""
+    encoded = depth_png(depth, scale, path)
+    with files.whole(Path(path)) as temporary:
+        temporary.write_bytes(encoded)
 
-    The scale stands in the file, as text chunk `depth-scale`. Raises tool.Failure where a depth does not fit: below a
-    unit or beyond 65534 of them, as 65535 is read as no measurement.
+
+def depth_png(depth: np.ndarray, scale: float, where: object) -> bytes:
+    """The bytes of a 16-bit grey PNG of `depth`, H×W metres with NaN for none, with `scale` metres a unit.
+
+    The scale stands in the file, as text chunk `depth-scale`. Raises tool.Failure, beginning with `where`, where a
+    depth does not fit: below a unit or beyond 65534 of them, as 65535 is read as no measurement.
     """
     units = np.rint(np.asarray(depth, np.float64) / scale)
     if (units < 1).any() or (units >= GREATEST).any():
         raise tool.Failure(
-            f"{path}: depth from {np.nanmin(depth):g} to {np.nanmax(depth):g} m does not fit into 16 bits of "
+            f"{where}: depth from {np.nanmin(depth):g} to {np.nanmax(depth):g} m does not fit into 16 bits of "
             f"{scale:g} m a unit, which hold {scale:g} to {(GREATEST - 1) * scale:g} m"
         )
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text(DEPTH_SCALE, repr(float(scale)))
-    with files.whole(Path(path)) as temporary:
-        Image.fromarray(np.nan_to_num(units).astype(np.uint16)).save(temporary, "PNG", pnginfo=chunks)
+    encoded = io.BytesIO()
+    Image.fromarray(np.nan_to_num(units).astype(np.uint16)).save(encoded, "PNG", pnginfo=chunks)
+    return encoded.getvalue()
 
 
 def read_matlab(path: Path, *names: str) -> np.ndarray:

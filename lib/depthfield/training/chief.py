@@ -24,6 +24,7 @@ from depthfield.training.rounds import Report
 from depthfield.training.validation import Validation
 from depthfield.training.workers import Cluster, Cut, Here
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # see Stop
 PATIENCE_SECONDS = 5  # for rounds in flight when training stops early
 
 
@@ -75,7 +76,7 @@ class Stop:
 
     def __init__(self, end: float | None):
         self.end, self.signal, self.save = end, None, False
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        for number in SIGNALS:
             ours = number not in (signal.SIGINT, signal.SIGHUP)  # train-depth itself ignores SIGUSR1 and SIGUSR2 so far
             if ours or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self.note)
