@@ -149,7 +149,7 @@ def linked(photo: np.ndarray, centres: np.ndarray, pairs: np.ndarray, weights: n
     """
     picture, greatest = Image.fromarray((photo * DARKENED).astype(np.uint8)), weights.max(initial=1e-9)
     draw, colours = ImageDraw.Draw(picture), coloured(weights[None], greatest, 0)[0]
-    widest = max(2.0, typical_spacing(centres, pairs) / 6)
+    widest = max(1.0, typical_spacing(centres, pairs) / 6)
     for index in np.argsort(weights):  # heavy ones on top
         ends = [tuple(centres[end][::-1].tolist()) for end in pairs[index]]
         draw.line(ends, tuple(colours[index].tolist()), width=max(1, round(widest * float(weights[index] / greatest))))

@@ -48,9 +48,7 @@ class Panel(NamedTuple):
 # ---- what is looked at
 
 
-def subject(
-    path: Path, which: str | None, samples: Callable, way: Way, predictor: "Predictor | None"
-) -> Subject:
+def subject(path: Path, which: str | None, samples: Callable, way: Way, predictor: "Predictor | None") -> Subject:
     """The photo that is shown of `path`: a patch file, a shard, a folder of photos with depth, a photo or a depth map.
 
     `which` is its number in a shard or folder, from 1, or its name; the first where None. `samples(folder)` yields a
@@ -274,7 +272,7 @@ def in_terminal(subject: Subject, found: Sequence[Panel], cells: tuple[int, int]
     for low, high, unit in legends:
         bar = np.linspace(low, high, max(cells[0] // 4, 1))[None].repeat(2, axis=0)
         colours = next(terminal.lines(picture.coloured(bar, low, high), true))
-        yield f"{low:.2g} {unit} {colours} {high:.2g} {unit}".rstrip()
+        yield f"{'' if unit else 'similarity '}{low:.2g} {unit} {colours} {high:.2g} {unit}".rstrip()
 
 
 def layout(number: int, cells: tuple[int, int], legends: int, aspect: float) -> tuple[int, tuple[int, int]]:

@@ -84,16 +84,16 @@ def test_frames_come_in_natural_order_with_the_same_colours_and_a_cloud_each(tra
     (tmp_path / "film").mkdir()
     for name in ("frame10", "frame2", "frame1"):
         photo.save(tmp_path / f"film/{name}.jpg")
-    words = ["--run", trained, "--picture", "--range", "1,4", "--npy", "--points", "clouds", "--focal", "28mm", "film"]
-    done = run("predict-depth", *words, cwd=tmp_path)
+    words = ["--run", trained, "--picture", "--range", "1,4", "--npy", "--points", "clouds", "--focal", "28mm"]
+    done = run("predict-depth", *words, "--out", "made", "film", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     names = ("frame1", "frame2", "frame10")
-    assert done.stdout.split() == [f"depths/depth/{name}.png" for name in names]
+    assert done.stdout.split() == [f"made/depth/{name}.png" for name in names]
     said = "film/frame1.jpg: focal length 104 pixels (28 mm on 35 mm film, as given)"
     assert said in done.stderr and done.stderr.count("focal length") == 1
     for name in names:
-        depth = np.load(tmp_path / f"depths/npy/{name}.npy")
-        drawn = np.asarray(Image.open(tmp_path / f"depths/picture/{name}.png"))
+        depth = np.load(tmp_path / f"made/npy/{name}.npy")
+        drawn = np.asarray(Image.open(tmp_path / f"made/picture/{name}.png"))
         np.testing.assert_array_equal(drawn, picture.with_scale_bar(depth, 1, 4))
         assert (tmp_path / f"clouds/{name}.ply").read_bytes().startswith(b"ply\n")
 
