@@ -121,11 +121,15 @@ def test_on_a_terminal_it_says_what_is_missing_instead_of_waiting(tmp_path):
         (["--npy", "--picture", "-"], b"", 2, "stdout takes one file, not those of --npy and --picture"),
         (["--run", "r", "-"], b"", 1, "stdin: empty, no photo came"),
         ([], b"\x89PNG\r\n\x1a\n\0\xff", 2, "stdin holds no paths; to predict a photo that comes on stdin, name it -"),
+        ([], b"P6 1\0", 2, "stdin holds no paths"),
         ([], b"", 2, "no photo given: stdin names none"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(tmp_path, words, stdin, status, said):
-    done = subprocess.run([PREDICT, *words], cwd=tmp_path, input=stdin, capture_output=True, timeout=60)
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # as where the locale is not C
+    done = subprocess.run(
+        [PREDICT, *words], cwd=tmp_path, input=stdin, capture_output=True, timeout=60, env=environment
+    )
     told = done.stderr.decode()
     assert done.returncode == status and told.startswith(f"predict-depth: {said}") and told.count("\n") == 1
     assert done.stdout == b""
