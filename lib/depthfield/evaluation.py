@@ -37,7 +37,7 @@ def of_run(
     other settings than the run's.
     """
     predictor = Predictor(run, how, which)
-    predictor.say_calibrated()
+    predictor.introduce(uncertainty=True)
     own = {digest for *_, digest in survey.read_photos(run)}
     field, baseline, counted, refused, known = [], [], 0, 0, 0
     examples = itertools.islice(index.read(paths, FIELDS), limit)
@@ -79,6 +79,7 @@ def by_protocol(
     the weights it started with.
     """
     predictor, photos = Predictor(run, how, which), protocols.samples(name, raw, limit)
+    predictor.introduce(uncertainty=False)
 
     def predict(sample: Sample, photo: np.ndarray) -> dict[str, np.ndarray]:
         # not clamped: protocols do that

@@ -80,8 +80,8 @@ def export(run: Path, out: Path, which: str | None) -> None:
     """
     if out.exists() and not (out / "saved_model.pb").is_file():
         raise Failure(f"{out}: exists and is not a SavedModel; name another --out")
-    predictor = Predictor(run, which=which)
-    predictor.say_calibrated()
+    predictor = Predictor(run, checkpoint=which)
+    predictor.introduce(uncertainty=True)
     portable = Portable(predictor)
     with files.whole_folder(out) as temporary, showing("tracing the model, and writing it"):
         signatures = {"serving_default": portable.photo, "divided": portable.divided}

@@ -90,7 +90,7 @@ def samples(
     ]
     if not stated and test_share > 0 and all(sample.split == "train" for sample in found):
         tool.say(f"none of {len(found)} photos fell to testing: raise --test-share, or make folders train and test")
-    groups = _groups(found, _in_words_and_numbers if tolerance is None else float)
+    groups = _groups(found, natural_order if tolerance is None else float)
     for sample in found:
         yield sample._replace(group=groups[sample.split, sample.name])
 
@@ -113,8 +113,8 @@ def _groups(found: list[Sample], order: Callable[[str], object]) -> dict[tuple[s
     return groups
 
 
-def _in_words_and_numbers(name: str) -> list:
-    """What a name is ordered by, so that frame-9 comes before frame-10."""
+def natural_order(name: str) -> list:
+    """The key that sorts names in natural order: frame-9 comes before frame-10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
