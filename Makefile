@@ -66,7 +66,7 @@ training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--st
 records = $(DATA_DIR)/$(DATASET)/records
 
 .PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce predict export \
-	tb demo test test-long lint working-notes trial grid-packages grid-test grid-demo bench-grid bench-field bench-scale
+	tb demo test test-long lint working-notes trial grid-packages test-packages grid-test grid-demo bench-grid bench-field bench-scale
 
 help: ## show this
 	@echo "targets:"
@@ -158,13 +158,16 @@ demo: install ## rooms, patches, records, training with 1 ps and 2 workers, scor
 	print(f"demo: rel {field:.3f} baseline {mean:.3f} ratio {field / mean:.3f} seconds {sys.argv[2]}")' \
 	$$run/scores.json $$(($$(date +%s) - begun))
 
-test: install lint grid-packages ## check the code and run every test but the long ones
+test: install lint test-packages ## check the code and run every test but the long ones
 	$(pytest)
 
 grid-packages: # Grid Engine for its tests, where this is root on Debian; GRID=no declines
-	@tests/grid/packages
+	@tests/packages grid
 
-test-long: install grid-packages ## the tests that wait for time limits, or take long for other reasons
+test-packages: # the same, and Chromium for the tests of web pages
+	@tests/packages grid browser
+
+test-long: install test-packages ## the tests that wait for time limits, or take long for other reasons
 	$(pytest) -m long
 
 grid-test: install grid-packages ## the tests on a real Grid Engine alone (root, Debian)
@@ -196,7 +199,7 @@ working-notes:
 
 lint: install working-notes
 	.venv/bin/ruff check lib bin tests
-	.venv/bin/shellcheck -x lib/*.sh sge/*.sh tests/*.sh tests/grid/packages tests/grid/demo .ci/run
+	.venv/bin/shellcheck -x lib/*.sh sge/*.sh tests/*.sh tests/packages tests/grid/demo .ci/run
 	.venv/bin/lint-imports --no-logo
 
 trial: install ## the whole chain on REAL, folders of photos with depth: make trial REAL=../shared/real/tabletop

@@ -7,11 +7,17 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from browser import Browser
 from clients import Clients
 from shell import PROJECT, QUICK, SMALL, TINY, options, processes_of, records
 
 from depthfield import files
 from depthfield.cluster import gridengine
+
+LEFT_OUT = {  # why tests were skipped, and how to include them
+    "no grid": "; as root on Debian, `make test` without GRID=no includes them",
+    "no browser": "; as root on Debian, `make test` includes them",
+}
 
 
 def run(name: str, *arguments: object, cwd: Path, stdin: str | None = None, seconds: float = 120, **environment: str):
@@ -65,6 +71,13 @@ def trained(prepared, tmp_path_factory) -> Path:
     return made_once(tmp_path_factory, "first", train)
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, started once; skips where it is not installed, fails there with GRID_REQUIRED=1."""
+    with Browser() as browser:
+        yield browser
+
+
 @pytest.fixture
 def clients(tmp_path, monkeypatch) -> Clients:
     """Stand-ins for Grid Engine's clients, asked again without much of a pause."""
@@ -79,7 +92,7 @@ def pytest_unconfigure(config):
         return
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", []))
     for reason, count in reasons.items():
-        how = "; as root on Debian, `make test` without GRID=no includes them" if reason.startswith("no grid") else ""
+        how = next((more for begins, more in LEFT_OUT.items() if reason.startswith(begins)), "")
         print(f"left out: {count} tests ({reason}){how}")
 
 
