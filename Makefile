@@ -39,6 +39,8 @@ LIMIT      ?=#                   preprocess: take no more photos
 FORCE      ?=#                   1: do again what is there already
 PHOTOS     ?=#                   predict: files or folders
 RUN        ?= $(RUN_DIR)/$(RUNID)#  export: the run's folder
+RUNS       ?=#                   compare: folders of runs (all in RUN_DIR otherwise)
+FORMAT     ?= text#              compare: text, csv, markdown or latex
 TB_PORT    ?= 5003#              TensorBoard's port
 JOBS       ?= 4#                 test: how many tests run at once; each of these boots a grid of its own
 
@@ -66,7 +68,7 @@ training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--st
 records = $(DATA_DIR)/$(DATASET)/records
 
 .PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce predict export \
-	tb demo test test-long lint working-notes trial grid-packages test-packages grid-test grid-demo bench-grid bench-field bench-scale
+	tb report compare demo test test-long lint working-notes trial grid-packages test-packages grid-test grid-demo bench-grid bench-field bench-scale
 
 help: ## show this
 	@echo "targets:"
@@ -119,7 +121,7 @@ stop: install ## end the run RUNID of distributed, with everything saved, and no
 	@bin/stop-cluster --run $(RUN_DIR)/$(RUNID)
 
 evaluate: install ## score the run RUNID on the test photos of DATASET
-	bin/score-depth --run $(RUN_DIR)/$(RUNID) $(records)/test-*.tfrecord
+	bin/score-depth --run $(RUN_DIR)/$(RUNID) --save $(RUN_DIR)/$(RUNID)/scores.json $(records)/test-*.tfrecord
 
 # The authors' superpixels have 20×20 pixels of NYU's 640×480, and 16×16 where Make3D's photos are made 600×450
 # (init_dcnf.m): some 768 and 1055 a photo. Our Make3D photos have 460×345 pixels, 1055 of which are 2042 at 640×480.
@@ -139,6 +141,12 @@ reproduce: download preprocess convert train ## all of it, and the scores beside
 predict: install ## the depth of PHOTOS by the run RUNID: make predict PHOTOS="holiday.jpg more/"
 	@test -n '$(PHOTOS)' || { echo 'name photos: make predict PHOTOS="holiday.jpg more/"' >&2; exit 2; }
 	bin/predict-depth --run $(RUN_DIR)/$(RUNID) --out $(RUN_DIR)/$(RUNID)/predictions --picture --uncertainty $(PHOTOS)
+
+report: install ## one page of HTML about the run RUNID, with the test photos of DATASET
+	bin/report-run $(RUN_DIR)/$(RUNID) $(wildcard $(records)/test-*.tfrecord)
+
+compare: install ## a table of RUNS: make compare FORMAT=markdown
+	@bin/compare-runs --format $(FORMAT) $(or $(RUNS),$(patsubst %/,%,$(wildcard $(RUN_DIR)/*/)))
 
 export: install ## the run RUN as a SavedModel, RUN/model, that predicts without this code: make export RUN=runs/first
 	bin/export-model --run $(RUN)

@@ -1,9 +1,11 @@
 """The scores of a run on shards, or by a protocol, beside those of the training photos' mean depth everywhere."""
 
+import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -11,6 +13,7 @@ from PIL import Image
 from depthfield import calibration, files, picture, protocols, scoring
 from depthfield.prediction import Prediction, Predictor
 from depthfield.records import index
+from depthfield.records.index import Photo
 from depthfield.samples import Sample
 from depthfield.tool import Failure, progress, say
 from depthfield.training import survey
@@ -18,25 +21,30 @@ from depthfield.training import survey
 FIELDS = ("name", "image", "superpixels", "pairs", "similarities", "depth", "depth_map")
 
 
-def of_run(
-    run: Path,
+class Evaluation(NamedTuple):
+    """What a run's predictions of test photos are worth."""
+
+    summaries: dict[str, dict]  # scoring.summary of "field" (the run) and of "mean depth" (the baseline)
+    counted: np.ndarray  # pixels by their error in standard deviations, see calibration.counts
+    calibrated: bool
+    refused: int  # photos without a measured pixel
+
+
+def examine(
+    predictor: Predictor,
     paths: Sequence[Path],
-    limit: int | None,
-    how: str,
-    which: str | None,
-    pictures: Path | None,
-    pictured: int = 0,
-) -> tuple[dict[str, dict], int]:
+    limit: int | None = None,
+    see: Callable[[Photo, dict[str, np.ndarray], Prediction, scoring.Tally], None] | None = None,
+) -> Evaluation:
     """Predict the first `limit` photos of shards and score them over all their measured pixels.
 
-    `how` is one of fill.FILLS, `which` as of Predictor. Returns scoring.summary's of "field" (the run), with the shares
-    of pixels within one and two standard deviations, and of "mean depth" (the baseline), and how many photos have no
-    measured pixel, each named. Photos that the run was trained on are told. Raises Failure for photos that were made
-    with other settings than the run's. Where `pictures` is a folder, the panels of the first `pictured` photos are
-    written there, and the figure of calibration.
+    Each photo goes to `see` with the FIELDS of its example, its prediction and the tally of that. The summary of the
+    run names the step of its checkpoint, the number of its training photos, a digest of the test photos, and the shares
+    of pixels within one and two standard deviations. Photos that the run was trained on are told, and so are those
+    without a measured pixel. Raises Failure for photos that were made with other settings than the run's.
     """
-    predictor = Predictor(run, how, which)
     predictor.say_calibrated()
+    run, digests = predictor.run, []
     own = {digest for *_, digest in survey.read_photos(run)}
     field, baseline, counted, refused, known = [], [], 0, 0, 0
     examples = itertools.islice(index.read(paths, FIELDS), limit)
@@ -52,20 +60,53 @@ def of_run(
         field.append(scoring.tally(predicted.depth, truth))
         counted += calibration.counts(predicted.depth, predicted.sigma / predicted.depth, truth)
         baseline.append(scoring.tally(np.full_like(truth, predictor.survey.mean_depth), truth))
-        if pictures is not None and len(field) <= pictured:
-            path = pictures / f"{Path(example['name'].decode()).name}.png"
-            write_panel(path, example["image"], truth, predicted, predictor.calibrated)
-            say(path)
+        digests.append(photo.digest)
+        if see:
+            see(photo, example, predicted, field[-1])
     if not field:
         raise Failure("the shards hold no photo with a measured depth")
     if known:
         say(f"{known} of these photos are of the training of {run}: their scores are no test's")
+    within = {f"within {number} σ": calibration.within(counted, number) for number in (1, 2)}
+    photos = hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()[:16]
+    about = {"calibrated": predictor.calibrated, "photos": photos}
+    trained = {"steps": predictor.checkpoint.step, "training photos": predictor.survey.photos}
+    summaries = {
+        "field": scoring.summary(field) | within | about | trained,
+        "mean depth": scoring.summary(baseline),
+    }
+    return Evaluation(summaries, counted, predictor.calibrated, refused)
+
+
+def of_run(
+    run: Path,
+    paths: Sequence[Path],
+    limit: int | None,
+    how: str,
+    which: str | None,
+    pictures: Path | None,
+    pictured: int = 0,
+) -> tuple[dict[str, dict], int]:
+    """The summaries of `examine` and how many photos it refused, by a run.
+
+    `how` is one of fill.FILLS, `which` as of Predictor. Where `pictures` is a folder, the panels of the first
+    `pictured` photos are written there, and the figure of calibration.
+    """
+    predictor, written = Predictor(run, how, which), 0
+
+    def see(photo: Photo, example: dict[str, np.ndarray], predicted: Prediction, tally: scoring.Tally) -> None:
+        nonlocal written
+        if pictures is not None and written < pictured:
+            path = pictures / f"{Path(example['name'].decode()).name}.png"
+            write_panel(path, example["image"], example["depth_map"], predicted, predictor.calibrated)
+            say(path)
+            written += 1
+
+    found = examine(predictor, paths, limit, see)
     if pictures is not None:
         with files.whole(pictures / "calibration.png") as temporary:
-            calibration.figure(counted, predictor.calibrated).save(temporary)
-    within = {f"within {number} σ": calibration.within(counted, number) for number in (1, 2)}
-    within["calibrated"] = predictor.calibrated
-    return {"field": scoring.summary(field) | within, "mean depth": scoring.summary(baseline)}, refused
+            calibration.figure(found.counted, found.calibrated).save(temporary)
+    return found.summaries, found.refused
 
 
 def by_protocol(

@@ -1,0 +1,71 @@
+"""The page of one run, or of several beside each other, as one file of HTML.
+
+Figures are SVG, photos JPEG, and the numbers are there as JSON too. Besides the pictures it stays below 300 kB however
+long a run is: curves are thinned and long lists cut, and the page says so.
+"""
+
+import base64
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from depthfield import history
+from depthfield.history import Run
+from depthfield.report import colours, commands, curves, data, figures, nodes, overview, photos, scores
+from depthfield.report.cells import moment
+from depthfield.report.view import Tested, View
+
+MOST_RUNS = 12  # more could not be told apart
+
+
+def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) -> str:
+    """The page. For each run what it makes of test photos, or None; `untested` says why in a sentence."""
+    names = history.names(runs)
+    views = [View(*each) for each in zip(runs, names, range(len(runs)), tested, strict=True)]
+    several = len(views) > 1
+    differing, settings = overview.settings(views)
+    of_scores, of_speed = curves.of_scores(views), curves.of_speed(views)
+    of_photos = [plot for plot in (scores.by_photo(views), scores.calibration(views)) if plot]
+    used = [path.colour for plot in (*of_scores, *of_speed, *of_photos) for path in (*plot.paths, *plot.areas)]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters["jpeg"] = lambda picture: "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+    return environment.get_template("page.html").render(
+        title=f"{len(views)} runs compared" if several else names[0],
+        summary=", ".join(names) if several else overview.in_a_sentence(runs[0]),
+        views=views,
+        several=several,
+        key_figures=[] if several else overview.key_figures(runs[0]),
+        runs=overview.runs_table(views) if several else None,
+        facts=overview.facts(views),
+        differing=differing,
+        settings=settings,
+        curves=of_scores,
+        restarted=bool(curves.marks(views)),
+        on_test_photos=scores.on_test_photos(views),
+        extent=scores.extent(views),
+        on_held_out_photos=scores.on_held_out_photos(views),
+        protocols=scores.by_protocols(views),
+        photos=photos.of_runs(views),
+        untested=untested,
+        of_photos=of_photos,
+        uncertainty=scores.uncertainty(views),
+        speed=nodes.speed(views),
+        of_speed=of_speed,
+        spent=curves.WHERE,
+        clusters=[
+            (view, nodes.starts(view.run), nodes.attempts(view.run), nodes.of_last_attempt(view.run)) for view in views
+        ],
+        commands=[(view, *commands.of_run(view.run)) for view in views],
+        notes=[(view.name, note) for view in views for note in view.run.notes],
+        box=figures,
+        backgrounds=colours.BACKGROUNDS,
+        palettes={scheme: colours.palette(max([len(views) - 1, 2, *used]) + 1, scheme) for scheme in colours.SPANS},
+        gradient=colours.gradient(),
+        data=data.of_runs(views),
+        made=moment(time.time()),
+    )
