@@ -1,48 +1,48 @@
-# depthfield: every step as a target. The commands in bin/ do the work; this file names them and their settings.
+# depthfield: each step as a target. The commands in bin/ do the work; this file holds their settings.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
 # Settings: make train STEPS=2000 RUNID=second
-PYTHON     ?= python3#           the Python to set up with, 3.11.4 or newer
-DATA_DIR   ?= ./data#            where datasets live
-RUN_DIR    ?= ./runs#            where runs live
-DATASET    ?= rooms#             the dataset of train, distributed, evaluate, reproduce
+PYTHON     ?= python3#           Python to set up with, 3.11.4 or newer
+DATA_DIR   ?= ./data#            folder of the datasets
+RUN_DIR    ?= ./runs#            folder of the runs
+DATASET    ?= rooms#             dataset for train, distributed, evaluate and reproduce
 MODEL      ?= small
-RECIPE     ?= $(MODEL)#          a recipe of lib/recipes, or a .toml file (MODEL is its older name)
-RUNID      ?= $(DATASET)-$(notdir $(basename $(RECIPE)))#  the run's folder in RUN_DIR
-SET        ?=#                   settings of the recipe to change: SET="loss=unary seed=1"
-PROTOCOL   ?=#                   reproduce: by which score-depth measures (else those that the paper has of DATASET)
-INIT       ?=#                   train: weights to begin with, a run, a file or imagenet (reproduce of fcsp: imagenet)
-STEPS      ?=#                   training steps in all (the recipe's own otherwise)
-BATCHSIZE  ?=#                   photos a step of one worker
-WORKERS    ?= 2#                 workers of distributed
-PS_NODES   ?= 1#                 parameter servers of distributed; 0: workers train in step, by all-reduce
-GRID       ?=#                   no: distributed and test leave Grid Engine alone
-PE         ?=#                   distributed: the parallel environment to submit to; none: array jobs
-REQUEST    ?=#                   distributed: qsub's arguments for the job, as -l h_vmem=4G (a slot)
-WORKER_REQUEST ?=#               the same for the workers of array jobs, as -l gpu=1
-PS_REQUEST ?=#                   the same for their parameter servers
-SLOTS_PER_NODE ?=#               slots, and cores, of each node of a job [1]
-MEMORY     ?=#                   distributed: memory of each node, as 8G; asked for as the grid counts it
-GPUS_PER_SLOT ?=#                distributed: GPUs that the job was given with each slot
-GRID_QUEUES ?=#                  distributed: queues that job and nodes may use, as for qsub -q [all]
-WAIT       ?=#                   distributed: seconds to wait for slots and nodes
-CKPT_FREQ  ?=#                   seconds between checkpoints
-SUM_FREQ   ?=#                   seconds between lines of metrics
-TIMEOUT    ?=#                   stop after so many seconds with everything saved, status 99
-SUPERPIXELS ?=#                  preprocess: about so many at 640x480, or grid:PIXELS (reproduce: the authors')
-WIDTH      ?=#                   preprocess: make wider photos smaller
-HEIGHT     ?=#                   preprocess: make higher photos smaller
-START      ?=#                   preprocess: leave out the first photos
-LIMIT      ?=#                   preprocess: take no more photos
-FORCE      ?=#                   1: do again what is there already
-PHOTOS     ?=#                   predict: files or folders
+RECIPE     ?= $(MODEL)#          recipe in lib/recipes, or path of a .toml file (old name: MODEL)
+RUNID      ?= $(DATASET)-$(notdir $(basename $(RECIPE)))#  name of the run, its folder in RUN_DIR
+SET        ?=#                   changes to the recipe's settings: SET="loss=unary seed=1"
+PROTOCOL   ?=#                   reproduce: score-depth's protocols [those of the paper for DATASET]
+INIT       ?=#                   train: start with weights of a run, a file or imagenet [reproduce RECIPE=fcsp: imagenet]
+STEPS      ?=#                   total number of training steps [the recipe's]
+BATCHSIZE  ?=#                   photos per step of one worker [the recipe's]
+WORKERS    ?= 2#                 distributed: number of workers
+PS_NODES   ?= 1#                 distributed: number of parameter servers; 0: workers train in step, by all-reduce
+GRID       ?=#                   no: do not use Grid Engine in distributed and test
+PE         ?=#                   distributed: parallel environment to submit to; if empty, array jobs
+REQUEST    ?=#                   distributed: arguments of qsub for the job, such as -l h_vmem=4G (per slot)
+WORKER_REQUEST ?=#               distributed: arguments of qsub for workers in array jobs, such as -l gpu=1
+PS_REQUEST ?=#                   distributed: arguments of qsub for parameter servers in array jobs
+SLOTS_PER_NODE ?=#               distributed: slots and cores of each node [1]
+MEMORY     ?=#                   distributed: memory of each node, such as 8G; requested in the grid's own way
+GPUS_PER_SLOT ?=#                distributed: GPUs that the job gets with each slot
+GRID_QUEUES ?=#                  distributed: queues for the job and its nodes, as in qsub -q [all]
+WAIT       ?=#                   distributed: seconds to wait for slots and nodes [array jobs: 3600, otherwise 120]
+CKPT_FREQ  ?=#                   seconds between checkpoints [the recipe's]
+SUM_FREQ   ?=#                   seconds between lines of metrics [the recipe's]
+TIMEOUT    ?=#                   stop after this many seconds with everything saved, exit status 99
+SUPERPIXELS ?=#                  preprocess: number of superpixels at 640x480, or grid:PIXELS [700; reproduce: the authors']
+WIDTH      ?=#                   preprocess: shrink photos wider than this
+HEIGHT     ?=#                   preprocess: shrink photos taller than this
+START      ?=#                   preprocess: number of photos to skip at the start
+LIMIT      ?=#                   preprocess: maximum number of photos
+FORCE      ?=#                   1: redo what is there already
+PHOTOS     ?=#                   predict: photos or folders of photos
 RUN        ?= $(RUN_DIR)/$(RUNID)#  export: the run's folder
-RUNS       ?=#                   compare: folders of runs (all in RUN_DIR otherwise)
+RUNS       ?=#                   compare: folders of runs [all in RUN_DIR]
 FORMAT     ?= text#              compare: text, csv, markdown or latex
-TB_PORT    ?= 5003#              TensorBoard's port
-JOBS       ?= 4#                 test: how many tests run at once; each of these boots a grid of its own
+TB_PORT    ?= 5003#              port of TensorBoard
+JOBS       ?= 4#                 test: number of tests that run at once, each with a grid of its own
 
 settings := DATA_DIR RUN_DIR DATASET RECIPE RUNID STEPS BATCHSIZE WORKERS PS_NODES CKPT_FREQ SUM_FREQ TIMEOUT \
 	PE REQUEST WORKER_REQUEST PS_REQUEST SLOTS_PER_NODE MEMORY GPUS_PER_SLOT GRID_QUEUES WAIT
@@ -70,14 +70,14 @@ records = $(DATA_DIR)/$(DATASET)/records
 .PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce predict export \
 	tb report compare demo test test-long lint working-notes trial grid-packages test-packages grid-test grid-demo bench-grid bench-field bench-scale
 
-help: ## show this
+help: ## show this help
 	@echo "targets:"
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
-	@echo "settings, as make train STEPS=2000:"
+	@echo "settings (example: make train STEPS=2000):"
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)#+ *(.*)/\1\t\3\t\2/p' $(MAKEFILE_LIST) | \
 		awk -F '\t' '{ printf "  %-16s%s%s\n", $$1, $$2, $$3 == "" ? "" : " [" $$3 "]" }'
 
-install: .venv/installed ## set up .venv with all that the commands need
+install: .venv/installed ## set up .venv with everything that the commands need
 
 .venv/installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) > /dev/null || { echo '$(PYTHON): not found; install Python 3.11.4 or newer' \
@@ -85,77 +85,77 @@ install: .venv/installed ## set up .venv with all that the commands need
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || { echo "$(PYTHON): $$($(PYTHON) --version 2>&1)" \
 		'is too old; install Python 3.11.4 or newer, and name it: make PYTHON=...' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo '$(PYTHON): cannot make environments;' \
-		'install its venv (Debian: apt install python3-venv)' >&2; exit 1; }
-	@echo "setting up .venv (some minutes, once)" >&2
+		'install its venv module (Debian: apt install python3-venv)' >&2; exit 1; }
+	@echo "setting up .venv (once; takes a few minutes)" >&2
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-datasets: install ## list the datasets there are
+datasets: install ## list the available datasets, with licence and citation
 	@bin/fetch-dataset --list
 
 download: install ## fetch or render datasets: make download make3d1 make3d2 nyu
 	bin/fetch-dataset $(force) $(NAMES)
 
-preprocess: install ## divide photos into superpixels: make preprocess rooms
+preprocess: install ## make patch files of photos: make preprocess rooms
 	printf '%s\n' $(NAMES:%=$(DATA_DIR)/%/raw) | bin/make-patches $(force) \
 		$(call option,SUPERPIXELS,--superpixels) $(call option,WIDTH,--width) $(call option,HEIGHT,--height) \
 		$(call option,START,--start) $(call option,LIMIT,--limit) > /dev/null
 
-convert: install ## pack patches into TFRecord shards: make convert rooms
+convert: install ## pack patch files into TFRecord shards: make convert rooms
 	bin/to-tfrecord $(force) $(NAMES:%=$(DATA_DIR)/%/patches)
 
 train: install ## train RECIPE on DATASET in one process
 	bin/train-depth $(training) $(records)/train-*.tfrecord
 
-distributed: install ## the same with WORKERS workers and PS_NODES parameter servers, on the grid if there is one
+distributed: install ## train with WORKERS workers and PS_NODES parameter servers, on the grid if there is one
 	sge/cluster.sh $(changes)
 
-status: install ## show the state of the run RUNID: its nodes, its last step and checkpoint, why it died
+status: install ## show the state of the run RUNID, and why it waits or has ended
 	@bin/cluster-status --run $(RUN_DIR)/$(RUNID)
 
-logs: install ## follow the logs of all nodes of the run RUNID, each line with its node
+logs: install ## follow the logs of all nodes of the run RUNID
 	@bin/follow-logs --run $(RUN_DIR)/$(RUNID)
 
-stop: install ## end the run RUNID of distributed, with everything saved, and nothing else
+stop: install ## stop the run RUNID of distributed, with everything saved
 	@bin/stop-cluster --run $(RUN_DIR)/$(RUNID)
 
 evaluate: install ## score the run RUNID on the test photos of DATASET
 	bin/score-depth --run $(RUN_DIR)/$(RUNID) --save $(RUN_DIR)/$(RUNID)/scores.json $(records)/test-*.tfrecord
 
-# The authors' superpixels have 20×20 pixels of NYU's 640×480, and 16×16 where Make3D's photos are made 600×450
-# (init_dcnf.m): some 768 and 1055 a photo. Our Make3D photos have 460×345 pixels, 1055 of which are 2042 at 640×480.
+# The authors' superpixels cover 20×20 pixels of NYU's 640×480, and 16×16 of Make3D's photos resized to 600×450
+# (init_dcnf.m): about 768 and 1055 per photo. Our Make3D photos have 460×345 pixels, where 1055 means 2042 at 640×480.
 superpixels_of_nyu := 768
 superpixels_of_make3d1 := 2042
 superpixels_of_make3d2 := 2042
 reproduce: SUPERPIXELS := $(or $(SUPERPIXELS),$(superpixels_of_$(DATASET)))
 reproduce: INIT := $(or $(INIT),$(if $(filter fcsp,$(RECIPE)),imagenet))
 reproduce: PROTOCOL := $(or $(PROTOCOL),$(if $(filter make3d%,$(DATASET)),make3d-c1 make3d-c2,nyu))
-reproduce: download preprocess convert train ## all of it, and the scores beside the paper's: DATASET=nyu RECIPE=fcsp
+reproduce: download preprocess convert train ## download to train, then scores beside the paper's: make reproduce DATASET=nyu RECIPE=fcsp
 	@status=0; for protocol in $(PROTOCOL); do \
 	bin/score-depth --protocol $$protocol --published --run $(RUN_DIR)/$(RUNID) \
 		--save $(RUN_DIR)/$(RUNID)/$$protocol.json $(DATA_DIR)/$(DATASET)/raw || status=$$?; done; exit $$status
 
-.NOTPARALLEL: # each step of reproduce reads what the one before wrote
+.NOTPARALLEL: # each step of reproduce reads the output of the one before
 
-predict: install ## the depth of PHOTOS by the run RUNID: make predict PHOTOS="holiday.jpg more/"
-	@test -n '$(PHOTOS)' || { echo 'name photos: make predict PHOTOS="holiday.jpg more/"' >&2; exit 2; }
+predict: install ## predict the depth of PHOTOS with the run RUNID: make predict PHOTOS="holiday.jpg more/"
+	@test -n '$(PHOTOS)' || { echo 'PHOTOS is not set; name photos: make predict PHOTOS="holiday.jpg more/"' >&2; exit 2; }
 	bin/predict-depth --run $(RUN_DIR)/$(RUNID) --out $(RUN_DIR)/$(RUNID)/predictions --picture --uncertainty $(PHOTOS)
 
-report: install ## one page of HTML about the run RUNID, with the test photos of DATASET
+report: install ## write one HTML page about the run RUNID, with the test photos of DATASET
 	bin/report-run $(RUN_DIR)/$(RUNID) $(wildcard $(records)/test-*.tfrecord)
 
-compare: install ## a table of RUNS: make compare FORMAT=markdown
+compare: install ## print a table of RUNS: make compare FORMAT=markdown
 	@bin/compare-runs --format $(FORMAT) $(or $(RUNS),$(patsubst %/,%,$(wildcard $(RUN_DIR)/*/)))
 
-export: install ## the run RUN as a SavedModel, RUN/model, that predicts without this code: make export RUN=runs/first
+export: install ## write the run RUN as a TensorFlow SavedModel, RUN/model: make export RUN=runs/first
 	bin/export-model --run $(RUN)
 
-tb: install ## TensorBoard over all runs, on TB_PORT
+tb: install ## show all runs in TensorBoard, on TB_PORT
 	.venv/bin/tensorboard --logdir $(RUN_DIR) --port $(TB_PORT)
 
-# Each demo is a run of its own, on rooms of its own. The last line on stdout is for scripts.
-demo: install ## rooms, patches, records, training with 1 ps and 2 workers, scores, pictures: all of it, in minutes
+# Each demo is a new run, on a dataset of its own. The last line on stdout is for scripts.
+demo: install ## run everything in minutes: render rooms, train with 1 ps and 2 workers, score, draw pictures
 	@begun=$$(date +%s); run=$(RUN_DIR)/demo-$$(date +%Y%m%d-%H%M%S); records=$(DATA_DIR)/demo-rooms/records; \
 	bin/fetch-dataset --as demo-rooms rooms | bin/make-patches | bin/to-tfrecord > /dev/null; \
 	GRID=no DATASET=demo-rooms RECIPE=demo RUNID=$${run##*/} PS_NODES=1 WORKERS=2 sge/cluster.sh > /dev/null; \
@@ -166,40 +166,40 @@ demo: install ## rooms, patches, records, training with 1 ps and 2 workers, scor
 	print(f"demo: rel {field:.3f} baseline {mean:.3f} ratio {field / mean:.3f} seconds {sys.argv[2]}")' \
 	$$run/scores.json $$(($$(date +%s) - begun))
 
-test: install lint test-packages ## check the code and run every test but the long ones
+test: install lint test-packages ## check the code and run all tests except the long ones
 	$(pytest)
 
-grid-packages: # Grid Engine for its tests, where this is root on Debian; GRID=no declines
+grid-packages: # install Grid Engine for its tests, as root on Debian; GRID=no skips it
 	@tests/packages grid
 
-test-packages: # the same, and Chromium for the tests of web pages
+test-packages: # install Grid Engine, and Chromium for the tests of web pages
 	@tests/packages grid browser
 
-test-long: install test-packages ## the tests that wait for time limits, or take long for other reasons
+test-long: install test-packages ## run the long tests, which wait for time limits and the like
 	$(pytest) -m long
 
-grid-test: install grid-packages ## the tests on a real Grid Engine alone (root, Debian)
+grid-test: install grid-packages ## run only the tests on a real Grid Engine (root, Debian)
 	$(pytest) tests/grid
 
-grid-demo: install grid-packages ## boot a Grid Engine of four hosts here, and train on it (root, Debian)
+grid-demo: install grid-packages ## boot a Grid Engine of four hosts on this machine and train on it (root, Debian)
 	@tests/grid/demo
 
-bench-grid: install grid-packages ## how fast it is on that grid, beside its bars
+bench-grid: install grid-packages ## measure speed on that grid, beside its limits
 	@PYTHONPATH=tests .venv/bin/python -m grid.bench
 
-bench-field: install ## what field and recipes reach, beside their bars (hours); PARTS="parts rooms", REAL=folder
+bench-field: install ## measure field and recipes, beside their limits (hours): PARTS="parts rooms" REAL=folder
 	@TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests:lib .venv/bin/python -m bench.field $(PARTS)
 
-# PyTorch for its ways of training, tests/bench/peers; nothing else of the project needs it.
+# PyTorch, for comparison (tests/bench/peers); nothing else in the project needs it.
 build/peers/installed: tests/bench/peers/requirements.txt
 	$(PYTHON) -m venv build/peers
 	build/peers/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-bench-scale: install grid-packages build/peers/installed ## whether more machines are faster, beside the bars; PARTS="loopback links"
+bench-scale: install grid-packages build/peers/installed ## measure how training scales, beside its limits: PARTS="loopback links"
 	@TF_CPP_MIN_LOG_LEVEL=3 PYTHONPATH=tests:lib .venv/bin/python -m bench.scale $(PARTS)
 
-# Words of notes to somebody, which belong in no commit; the brackets keep this line from finding itself.
+# Words of working notes, which do not belong in a commit; the brackets keep this line from matching itself.
 notes := [t]odo|[f]ixme|[x]xx|[h]ack|[n]ote (from|to|for)|[w]hen read
 
 working-notes:
@@ -210,6 +210,6 @@ lint: install working-notes
 	.venv/bin/shellcheck -x lib/*.sh sge/*.sh tests/*.sh tests/packages tests/grid/demo .ci/run
 	.venv/bin/lint-imports --no-logo
 
-trial: install ## the whole chain on REAL, folders of photos with depth: make trial REAL=../shared/real/tabletop
-	@test -n '$(REAL)' || { echo 'name a folder with train/ and test/: make trial REAL=some/folder' >&2; exit 2; }
+trial: install ## run every step on REAL, a folder of photos with depth: make trial REAL=../photos/tabletop
+	@test -n '$(REAL)' || { echo 'REAL is not set; name a folder with train/ and test/: make trial REAL=some/folder' >&2; exit 2; }
 	DATA_DIR=$(DATA_DIR) tests/trial.sh $(REAL)

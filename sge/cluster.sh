@@ -1,16 +1,16 @@
 #!/bin/bash
-# Trains on a cluster. This script is the chain of one attempt; bin/run-cluster runs it, one attempt after the other.
+# Trains a run on a cluster. This script is one attempt; bin/run-cluster calls it, one attempt after another.
 #
 #   qsub -pe PE 13 sge/cluster.sh                  one job of 13 slots: 1 chief, 8 ps, 4 workers
-#   PE=orte WORKERS=4 PS_NODES=8 sge/cluster.sh    the same: outside a job it submits itself
-#   WORKERS=4 PS_NODES=8 sge/cluster.sh            no PE: a job of one slot, which submits its nodes as array jobs
-#   GRID=no WORKERS=2 sge/cluster.sh               nodes are processes of this machine; so where there is no grid
-#   WORKERS=4 PS_NODES=0 sge/cluster.sh            all-reduce: the chief and 3 worker nodes, no ps, train in step
+#   PE=orte WORKERS=4 PS_NODES=8 sge/cluster.sh    the same; outside a job the script submits itself
+#   WORKERS=4 PS_NODES=8 sge/cluster.sh            without PE: a job with one slot, which submits its nodes as array jobs
+#   GRID=no WORKERS=2 sge/cluster.sh               nodes are processes on this machine; the default without a grid
+#   WORKERS=4 PS_NODES=0 sge/cluster.sh            all-reduce: the chief and 3 worker nodes train in step
 #   sge/cluster.sh WORKERS=4 WAIT=600 --set learning_rate=0.01
-#   ATTEMPT=1 RUN=$PWD/runs/trial sge/cluster.sh   one attempt by hand, to debug it
+#   ATTEMPT=1 RUN=$PWD/runs/trial sge/cluster.sh   one attempt by hand, for debugging
 #
-# Settings come from the environment or as first arguments (a job gets no environment); all other arguments go on to
-# train-depth. Exit status: that of run-cluster, see its --help.
+# Settings come from the environment or from the first arguments (a job gets no environment). All other arguments go to
+# train-depth. The exit status is that of run-cluster; see its --help.
 #$ -cwd
 #$ -S /bin/bash
 #$ -j y
@@ -18,38 +18,38 @@
 #$ -notify
 set -euo pipefail
 umask 077
-trap '' USR1 USR2 # Grid Engine's warnings reach all processes of a job; run-cluster passes them on
+trap '' USR1 USR2 # Grid Engine warns all processes of a job; run-cluster passes the signals on
 while [[ ${1:-} =~ ^[A-Z_]+= ]]; do export "${1?}"; shift; done
 if [[ ${1:-} == --wait ]]; then export WAIT=${2:-nothing}; shift $(($# < 2 ? 1 : 2)); fi
 
-export DATA_DIR=${DATA_DIR:-./data}                   # where datasets are
-export DATASET=${DATASET:-rooms}                      # one of them, with its records made
-export RECIPE=${RECIPE:-small}                        # how to train: a file of lib/recipes, or its path
-export RUN_DIR=${RUN_DIR:-./runs}                     # where runs are
-export RUNID=${RUNID:-$DATASET-$(basename "$RECIPE" .toml)} # this run; one that is there goes on
-export PS_NODES=${PS_NODES:-} WORKERS=${WORKERS:-}    # 1 and 2; in a parallel environment what its slots give. 0 ps: all-reduce
-export SLOTS_PER_NODE=${SLOTS_PER_NODE:-1}            # of a job; a node computes on so many cores
-export PE=${PE:-}                                     # the parallel environment to submit to; none: array jobs
-export REQUEST=${REQUEST:-}                           # qsub's arguments for the job: "-q long.q -l h_rt=8:0:0"
+export DATA_DIR=${DATA_DIR:-./data}                   # folder of the datasets
+export DATASET=${DATASET:-rooms}                      # the dataset to train on; needs its shards (make convert)
+export RECIPE=${RECIPE:-small}                        # a recipe in lib/recipes, or the path of a .toml file
+export RUN_DIR=${RUN_DIR:-./runs}                     # folder of the runs
+export RUNID=${RUNID:-$DATASET-$(basename "$RECIPE" .toml)} # name of the run; an existing run continues
+export PS_NODES=${PS_NODES:-} WORKERS=${WORKERS:-}    # default 1 and 2; in a parallel environment, as many as its slots allow. PS_NODES=0: all-reduce
+export SLOTS_PER_NODE=${SLOTS_PER_NODE:-1}            # slots of each node, and cores it computes on
+export PE=${PE:-}                                     # parallel environment to submit to; if empty, array jobs
+export REQUEST=${REQUEST:-}                           # arguments of qsub for the job: "-q long.q -l h_rt=8:0:0"
 export WORKER_REQUEST=${WORKER_REQUEST:-} PS_REQUEST=${PS_REQUEST:-} # the same for array jobs: "-l gpu=1"
-export NODE_PE=${NODE_PE:-smp}                        # a PE on one host, for array jobs with SLOTS_PER_NODE above 1
-export MEMORY=${MEMORY:-}                             # of each node: 8G
-export GRID_QUEUES=${GRID_QUEUES:-}                   # that job and nodes may use, as for qsub -q; none: all
-export GPUS_PER_SLOT=${GPUS_PER_SLOT:-}               # GPUs the job was given with each slot
-export TIMEOUT=${TIMEOUT:-}                           # seconds until it stops and goes on later; else the job's limit
-export WAIT=${WAIT:-}                                 # seconds to wait for slots and nodes: array jobs 3600, else 120
-export STEPS=${STEPS:-} BATCHSIZE=${BATCHSIZE:-}      # the recipe's own, unless they are set here
+export NODE_PE=${NODE_PE:-smp}                        # parallel environment on one host, for array jobs with SLOTS_PER_NODE above 1
+export MEMORY=${MEMORY:-}                             # memory of each node: 8G
+export GRID_QUEUES=${GRID_QUEUES:-}                   # queues for the job and its nodes, as in qsub -q; if empty, all
+export GPUS_PER_SLOT=${GPUS_PER_SLOT:-}               # GPUs that the job gets with each slot
+export TIMEOUT=${TIMEOUT:-}                           # seconds until it saves and stops; if empty, from the job's time limit
+export WAIT=${WAIT:-}                                 # seconds to wait for slots and nodes; default 3600 for array jobs, otherwise 120
+export STEPS=${STEPS:-} BATCHSIZE=${BATCHSIZE:-}      # total steps and photos per step; if empty, the recipe's
 export CKPT_FREQ=${CKPT_FREQ:-} SUM_FREQ=${SUM_FREQ:-} # seconds between checkpoints, and between lines of metrics
-export GRID=${GRID:-}                                 # no: leave Grid Engine alone
+export GRID=${GRID:-}                                 # no: do not use Grid Engine
 
-# In a job this file is a copy in Grid Engine's spool: the project is where the job was submitted from.
+# In a job this file is a copy in Grid Engine's spool; the project is the folder that the job was submitted from.
 home=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 [[ -x $home/bin/run-cluster ]] || home=${DEPTHFIELD:-$PWD}
 [[ -x $home/bin/run-cluster ]] ||
-    { echo "cluster.sh: $home is not depthfield: submit from its folder, or with -v DEPTHFIELD=folder" >&2; exit 1; }
+    { echo "cluster.sh: $home is not the depthfield folder; submit from there, or with -v DEPTHFIELD=FOLDER" >&2; exit 1; }
 [[ -n ${ATTEMPT:-} ]] || exec "$home/bin/run-cluster" "$home/sge/cluster.sh" "$@"
 
-# ---- one attempt: run-cluster sets RUN, ATTEMPT, WAY and what follows from them
+# ---- one attempt: run-cluster sets RUN, ATTEMPT, WAY and what depends on them
 here=$RUN/nodes/$ATTEMPT
 mkdir -p "$here" "$RUN/logs"
 bin=$home/bin

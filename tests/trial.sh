@@ -1,6 +1,6 @@
 #!/bin/bash
-# The whole chain on one folder of real photos with train/ and test/: what each step costs, and the scores.
-# trial.sh FOLDER [train-depth's options]; results land in $DATA_DIR and $RUN_DIR.
+# Runs every step on a folder of real photos with train/ and test/, and prints the cost of each step and the scores.
+# trial.sh FOLDER [options of train-depth]; results are in $DATA_DIR and $RUN_DIR.
 set -euo pipefail
 folder=$1
 shift
@@ -9,7 +9,7 @@ export DATA_DIR=${DATA_DIR:-./data}
 run=${RUN_DIR:-./runs}/trial-$(basename "$folder")-$(date +%Y%m%d-%H%M%S)
 records=$DATA_DIR/$(basename "$folder")/records
 
-step() { # NAME COMMAND...: tells its seconds and the peak memory of its largest process
+step() { # NAME COMMAND...: prints its seconds and the peak memory of its largest process
     python3 - "$@" <<'PYTHON'
 import resource, subprocess, sys, time
 begun = time.monotonic()

@@ -1,6 +1,6 @@
-"""Whether uncertainty means something: the share of pixels whose error is within so many standard deviations.
+"""Calibration of the uncertainty: the share of pixels whose error is within a number of standard deviations.
 
-A Gaussian of the stated deviation has 68.3 % of its errors within one, 95.4 % within two.
+A Gaussian has 68.3 % of its errors within one standard deviation and 95.4 % within two.
 """
 
 import math
@@ -8,15 +8,16 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-STEP, LAST = 0.05, 5.0  # of the standard deviations that are counted apart
+STEP, LAST = 0.05, 5.0  # bins of standard deviations: their width, and the end of the last
 EDGES = np.append(np.arange(0, LAST + STEP / 2, STEP), np.inf)
 SIDE, MARGIN = 400, 44  # pixels of the figure
 
 
 def counts(predicted: np.ndarray, deviation: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Pixels by |log predicted - log truth| / deviation, int64, between EDGES.
+    """Count pixels by |log predicted - log truth| / deviation; returns int64 counts between EDGES.
 
-    predicted and truth in metres, NaN or ≤ 0 where there is none; deviation that of log depth, all float of one shape.
+    All arguments are float arrays of one shape: predicted and truth in metres, NaN or ≤ 0 for no value, and deviation,
+    the standard deviation of log depth.
     """
     both = (truth > 0) & (predicted > 0)
     error = np.abs(np.log(predicted[both] / truth[both])) / np.maximum(deviation[both], 1e-9)
@@ -24,12 +25,12 @@ def counts(predicted: np.ndarray, deviation: np.ndarray, truth: np.ndarray) -> n
 
 
 def within(counted: np.ndarray, deviations: float) -> float:
-    """The share of pixels within so many standard deviations, a multiple of STEP."""
+    """Return the share of pixels within `deviations` standard deviations, a multiple of STEP."""
     return float(counted[: round(deviations / STEP)].sum() / counted.sum())
 
 
 def figure(counted: np.ndarray, calibrated: bool) -> Image.Image:
-    """The share within each number of deviations (up) against a Gaussian's (to the right); ideal is the diagonal."""
+    """Draw the share of pixels within each number of deviations (y) against a Gaussian's (x); the diagonal is ideal."""
     ends = EDGES[1:-1]
     expected = [0.0, *(math.erf(k / math.sqrt(2)) for k in ends)]
     observed = [0.0, *(np.cumsum(counted)[:-1] / counted.sum())]
@@ -50,7 +51,7 @@ def figure(counted: np.ndarray, calibrated: bool) -> Image.Image:
         right, up = to_pixels(math.erf(deviations / math.sqrt(2)), within(counted, deviations))
         draw.ellipse([right - 5, up - 5, right + 5, up + 5], "#31688e")
         draw.text((right - 9, up), f"within {deviations}: {within(counted, deviations):.0%}", "black", anchor="rm")
-    draw.text((SIDE / 2, SIDE - 6), "share of a Gaussian's errors", "black", anchor="mb")
-    title = "share of pixels within as many deviations" + ("" if calibrated else " (not calibrated)")
+    draw.text((SIDE / 2, SIDE - 6), "share expected of a Gaussian", "black", anchor="mb")
+    title = "share of pixels within as many standard deviations" + ("" if calibrated else " (not calibrated)")
     draw.text((SIDE / 2, 6), title, "black", anchor="mt")
     return picture

@@ -1,4 +1,4 @@
-"""The scores of anybody's depth maps against those of another folder, or of a dataset by a protocol, paired by name."""
+"""Scores of predicted depth maps in a folder, against those in another folder or a dataset's by a protocol."""
 
 from pathlib import Path
 
@@ -9,23 +9,23 @@ from depthfield import protocols, scoring
 from depthfield.samples import Sample, images
 from depthfield.tool import Failure, progress, say
 
-SMALLEST = 10  # pixels a side of a map that is resized; in a smaller one, rounding hides the aspect ratio
+SMALLEST = 10  # least side in pixels of a map that is resized: in a smaller one, rounding hides the aspect ratio
 
 
 def of_folders(
     predictions: Path, truths: Path, scale: float | None, truth_scale: float | None
 ) -> tuple[dict[str, dict], int]:
-    """scoring.summary of "prediction", and how many files were refused or had no partner, each named on stderr.
+    """Return {"prediction": scoring.summary}, and the number of files refused or without a partner.
 
-    Raises Failure where no photo is left, and as `depth_maps`.
+    Names each of these on stderr. Raises Failure if no photo is left, and like `depth_maps`.
     """
     predicted, measured = depth_maps(predictions), depth_maps(truths)
     common = sorted(predicted.keys() & measured.keys())
     if not common:
-        raise Failure(f"no depth map of {predictions} has the name of one in {truths}")
+        raise Failure(f"{predictions}: no depth map has the name of one in {truths}")
     tallies, refused = [], 0
     for name in sorted(measured.keys() - predicted.keys()):
-        say(f"{measured[name]}: no prediction of that name")
+        say(f"{measured[name]}: no prediction with this name")
         refused += 1
     for name in progress(common, len(common), "photos"):
         try:
@@ -38,17 +38,17 @@ def of_folders(
             say(failure)
             refused += 1
     if not tallies:
-        raise Failure("no photo could be scored")
+        raise Failure("no photo could be scored; see the messages above")
     return {"prediction": scoring.summary(tallies)}, refused
 
 
 def by_protocol(
     name: str, predictions: Path, raw: Path, scale: float | None, limit: int | None
 ) -> tuple[dict[str, dict], int]:
-    """protocols.score of the depth maps of a folder, each by the name of its test photo in the dataset folder `raw`."""
+    """Return protocols.score of the depth maps in a folder, named like the test photos of the dataset folder `raw`."""
     predicted, photos = depth_maps(predictions), protocols.samples(name, raw, limit)
     if not any(sample.name in predicted for sample in photos):
-        raise Failure(f"no depth map of {predictions} has the name of a test photo in {raw}, as {photos[0].name}.png")
+        raise Failure(f"{predictions}: no depth map is named like a test photo of {raw} ({photos[0].name}.png)")
 
     def predict(sample: Sample, photo: np.ndarray) -> dict[str, np.ndarray]:
         if sample.name not in predicted:
@@ -59,7 +59,7 @@ def by_protocol(
 
 
 def depth_maps(folder: Path) -> dict[str, Path]:
-    """The depth maps of a folder, .png and .npy, by name. Raises Failure where two have one name."""
+    """Return the depth maps of a folder, .png and .npy, by name. Raises Failure if two have the same name."""
     if not folder.is_dir():
         raise Failure(f"{folder}: no such folder")
     found: dict[str, Path] = {}
@@ -67,14 +67,14 @@ def depth_maps(folder: Path) -> dict[str, Path]:
         if path.suffix in (".npy", ".png"):
             other = found.setdefault(path.stem, path)
             if other != path:
-                raise Failure(f"{path}: there is {other.name} too, and one photo has one depth map: move one away")
+                raise Failure(f"{path}: {other.name} is for the same photo; move one of them away")
     return found
 
 
 def resized(path: Path, scale: float | None, shape: tuple[int, int]) -> np.ndarray:
-    """The depth map of a file, brought to its truth's H×W bilinearly; what touches a pixel without depth has none.
+    """Return the depth map of a file, resized bilinearly to the H×W of its truth; a pixel next to no depth has none.
 
-    Raises Failure where width to height is not as in H×W but for the rounding of the smaller one's sides to pixels.
+    Raises Failure if its aspect ratio differs by more than rounding sides to pixels explains.
     """
     depth = images.read_depth(path, scale)
     if depth.shape == shape:
@@ -84,6 +84,6 @@ def resized(path: Path, scale: float | None, shape: tuple[int, int]) -> np.ndarr
     rounding = max(height + width, true_height + true_width) / 2
     small = min(*depth.shape, *shape) < SMALLEST
     if small or abs(width * true_height - height * true_width) > rounding:
-        sizes = f"{width}×{height} pixels, but its truth has {true_width}×{true_height}"
-        raise Failure(f"{path}: {sizes}: {'too small to be resized' if small else 'another aspect ratio'}")
+        sizes = f"it has {width}×{height} pixels, but its truth {true_width}×{true_height}"
+        raise Failure(f"{path}: {sizes}: {'too small to resize' if small else 'the aspect ratios differ'}")
     return np.asarray(Image.fromarray(depth).resize(shape[::-1], Image.Resampling.BILINEAR))

@@ -1,4 +1,4 @@
-"""The scores of a run on shards, or by a protocol, beside those of the training photos' mean depth everywhere."""
+"""Scores of a run on shards or by a protocol, and of the baseline: the training photos' mean depth everywhere."""
 
 import hashlib
 import itertools
@@ -36,12 +36,13 @@ def examine(
     limit: int | None = None,
     see: Callable[[Photo, dict[str, np.ndarray], Prediction, scoring.Tally], None] | None = None,
 ) -> Evaluation:
-    """Predict the first `limit` photos of shards and score them over all their measured pixels.
+    """Predict the first `limit` photos of shards and score them over all measured pixels.
 
-    Each photo goes to `see` with the FIELDS of its example, its prediction and the tally of that. The summary of the
-    run names the step of its checkpoint, the number of its training photos, a digest of the test photos, and the shares
-    of pixels within one and two standard deviations. Photos that the run was trained on are told, and so are those
-    without a measured pixel. Raises Failure for photos that were made with other settings than the run's.
+    Calls `see` for each photo with the FIELDS of its example, its prediction and the tally of that. The summary of the
+    run also has the step of its checkpoint, the number of its training photos, a digest of the test photos, and the
+    shares of pixels within one and two standard deviations. Photos without a measured pixel are named on stderr, and so
+    is the number of those that the run was trained on. Raises Failure for photos made with other settings than the
+    run's.
     """
     predictor.say_calibrated()
     run, digests = predictor.run, []
@@ -53,7 +54,7 @@ def examine(
             raise Failure(survey.mismatch(photo, predictor.survey, run))
         truth, known = example["depth_map"], known + (photo.digest in own)
         if not scoring.known(truth).any():
-            say(f"{photo.source}: no measured pixel")
+            say(f"{photo.source}: skipped, it has no measured pixel")
             refused += 1
             continue
         predicted = predictor.patch(example)
@@ -64,17 +65,15 @@ def examine(
         if see:
             see(photo, example, predicted, field[-1])
     if not field:
-        raise Failure("the shards hold no photo with a measured depth")
+        raise Failure("the shards hold no photo with measured depth; make them again with make-patches and to-tfrecord")
     if known:
-        say(f"{known} of these photos are of the training of {run}: their scores are no test's")
+        say(f"{known} of these photos were used to train {run}: these are not test scores")
     within = {f"within {number} σ": calibration.within(counted, number) for number in (1, 2)}
     photos = hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()[:16]
     about = {"calibrated": predictor.calibrated, "photos": photos}
     trained = {"steps": predictor.checkpoint.step, "training photos": predictor.survey.photos}
-    summaries = {
-        "field": scoring.summary(field) | within | about | trained,
-        "mean depth": scoring.summary(baseline),
-    }
+    field_summary = scoring.summary(field) | within | about | trained
+    summaries = {"field": field_summary, "mean depth": scoring.summary(baseline)}
     return Evaluation(summaries, counted, predictor.calibrated, refused)
 
 
@@ -87,10 +86,10 @@ def of_run(
     pictures: Path | None,
     pictured: int = 0,
 ) -> tuple[dict[str, dict], int]:
-    """The summaries of `examine` and how many photos it refused, by a run.
+    """Return the summaries of `examine` for a run, and the number of photos without a measured pixel.
 
-    `how` is one of fill.FILLS, `which` as of Predictor. Where `pictures` is a folder, the panels of the first
-    `pictured` photos are written there, and the figure of calibration.
+    `how` is one of fill.FILLS; for `which` see Predictor. If `pictures` is a folder, writes panels of the first
+    `pictured` photos and the calibration figure there.
     """
     predictor, written = Predictor(run, how, which), 0
 
@@ -112,15 +111,15 @@ def of_run(
 def by_protocol(
     name: str, run: Path, raw: Path, limit: int | None, how: str, which: str | None
 ) -> tuple[dict[str, dict], int]:
-    """protocols.score of "field" (the run) and "mean depth" on the test photos of the dataset folder `raw`.
+    """Return protocols.score of "field" (the run) and "mean depth" on the test photos of the dataset folder `raw`.
 
-    `how` is one of fill.FILLS, `which` as of Predictor. "field" has its steps, its number of training photos and the
-    weights it began with too.
+    `how` is one of fill.FILLS; for `which` see Predictor. "field" also has its steps, its number of training photos and
+    the weights it started with.
     """
     predictor, photos = Predictor(run, how, which), protocols.samples(name, raw, limit)
 
     def predict(sample: Sample, photo: np.ndarray) -> dict[str, np.ndarray]:
-        # as it is: where a protocol clamps, it does so itself
+        # not clamped: protocols do that
         field = predictor.photo(photo, sample.source, clamp=False).depth
         return {"field": field, "mean depth": np.full_like(field, predictor.survey.mean_depth)}
 

@@ -1,6 +1,6 @@
-"""A run as a TensorFlow SavedModel that predicts without this code: photo in, metres out.
+"""Write a run as a TensorFlow SavedModel that predicts without this project: photo in, metres out.
 
-Superpixels, similarities, network, field and fill are all inside, as TensorFlow's operations.
+Superpixels, similarities, network, field and fill are all inside, as TensorFlow operations.
 """
 
 import math
@@ -19,18 +19,20 @@ SUPERPIXELS = tf.TensorSpec([None, None], tf.int32, name="superpixels")
 
 
 class Portable(tf.Module):
-    """What prediction.Predictor does, as two functions of tensors: each gives {"depth": float32 H×W metres, "sigma":
-    one standard deviation of it, float32 H×W metres}."""
+    """prediction.Predictor as two functions of tensors.
+
+    Each returns {"depth": float32 H×W metres, "sigma": its standard deviation, float32 H×W metres}.
+    """
 
     def __init__(self, predictor: Predictor):
         super().__init__(name="depthfield")
-        self.parameters = [variable.value for variable in predictor.model.variables]  # saved by being an attribute
-        self.calibrated = tf.Variable(predictor.calibrated, trainable=False)  # for whoever loads the model
+        self.parameters = [variable.value for variable in predictor.model.variables]  # as an attribute it is saved
+        self.calibrated = tf.Variable(predictor.calibrated, trainable=False)  # for users of the model
         self.predictor = predictor
 
     @tf.function(input_signature=[PHOTO], autograph=False)
     def photo(self, photo: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Predict a photo, uint8 H×W×3, of any size; it is brought to as many pixels as the training photos had."""
+        """Predict a photo, uint8 H×W×3 of any size; it is resized to about as many pixels as the training photos."""
         photos = self.predictor.survey
         scaled = shrunk(photo, math.prod(photos.largest))
         maps = self.maps(scaled, superpixels.segment(scaled, photos.superpixels))
@@ -38,14 +40,14 @@ class Portable(tf.Module):
 
     @tf.function(input_signature=[PHOTO, SUPERPIXELS], autograph=False)
     def divided(self, photo: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Predict a photo, uint8 H×W×3, at the size it has; it is divided already: labels int32 H×W, each of 0..n-1."""
+        """Predict a photo, uint8 H×W×3, at its own size, with given superpixels: labels int32 H×W, each of 0..n-1."""
         fit = tf.reduce_all(tf.shape(photo)[:2] == tf.shape(labels))
         possible = tf.clip_by_value(labels, 0, tf.size(labels) - 1)
         used = tf.math.count_nonzero(tf.math.bincount(tf.reshape(possible, [-1])), dtype=tf.int32)
         whole = (tf.reduce_min(labels) >= 0) & (used == superpixels.number(labels))
         checks = (
-            tf.debugging.Assert(fit, ["superpixels are not of the photo's size"]),
-            tf.debugging.Assert(whole, ["superpixels are not labelled 0 to n-1, each used"]),
+            tf.debugging.Assert(fit, ["superpixels do not have the photo's size"]),
+            tf.debugging.Assert(whole, ["superpixels are not labelled 0 to n-1 without gaps"]),
         )
         with tf.control_dependencies(checks):
             return self.maps(tf.identity(photo), tf.identity(labels))
@@ -63,7 +65,7 @@ class Portable(tf.Module):
 
 
 def shrunk(photo: tf.Tensor, pixels: int) -> tf.Tensor:
-    """A photo, uint8 H×W×3, brought to about so many pixels, with its proportions; a smaller one stays as it is."""
+    """Shrink a photo, uint8 H×W×3, to about this number of pixels, keeping proportions; a smaller one is unchanged."""
     size = tf.cast(tf.shape(photo)[:2], tf.float64)
     shrink = tf.sqrt(tf.minimum(tf.constant(1.0, tf.float64), pixels / tf.reduce_prod(size)))
     size = tf.maximum(1, tf.cast(tf.round(size * shrink), tf.int32))
@@ -71,13 +73,13 @@ def shrunk(photo: tf.Tensor, pixels: int) -> tf.Tensor:
 
 
 def export(run: Path, out: Path, which: str | None) -> None:
-    """Write the SavedModel of a checkpoint of `run` (see Predictor) to the folder `out`, in place of an older one.
+    """Write a checkpoint of `run` (see Predictor) as a SavedModel to the folder `out`, replacing an older one.
 
-    Its signatures are serving_default(photo) and divided(photo, superpixels), as of Portable. Raises Failure where
-    `out` is something else or cannot be written, or the run has no checkpoint.
+    Its signatures are serving_default(photo) and divided(photo, superpixels); see Portable. Raises Failure if `out` is
+    not a SavedModel or cannot be written, or if the run has no checkpoint.
     """
     if out.exists() and not (out / "saved_model.pb").is_file():
-        raise Failure(f"{out} is there and no SavedModel; name another --out")
+        raise Failure(f"{out}: exists and is not a SavedModel; name another --out")
     predictor = Predictor(run, which=which)
     predictor.say_calibrated()
     portable = Portable(predictor)
@@ -85,6 +87,6 @@ def export(run: Path, out: Path, which: str | None) -> None:
         signatures = {"serving_default": portable.photo, "divided": portable.divided}
         try:
             tf.saved_model.save(portable, str(temporary), signatures)
-        except tf.errors.OpError as error:  # a full disk, say
+        except tf.errors.OpError as error:  # such as a full disk
             raise Failure(f"{out}: {error.message}") from None
     provenance.record(run, checkpoint=str(predictor.checkpoint.path), step=predictor.checkpoint.step)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, locks, checksums, and whether an output is still good."""
+"""Files that appear whole or not at all, locks, checksums, and checks for current outputs."""
 
 import contextlib
 import fcntl
@@ -16,12 +16,12 @@ from depthfield.tool import Failure, reason
 
 
 def check_writable(path: Path) -> None:
-    """Make sure that `whole` can write `path`, before hours are spent on what it is to hold; makes its folder.
+    """Check that `whole` can write `path`, before hours of work go into its content; creates its folder.
 
-    Raises Failure where `path` is a folder or a device, or nothing can be written beside it.
+    Raises Failure if `path` is a folder or a device, or nothing can be written beside it.
     """
     if path.exists() and not path.is_file():
-        raise Failure(f"{path}: {'a folder' if path.is_dir() else 'no regular file'}; name a file to write")
+        raise Failure(f"{path}: {'a folder' if path.is_dir() else 'not a regular file'}; name a file to write")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
@@ -34,8 +34,8 @@ def check_writable(path: Path) -> None:
 def whole(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block succeeds, remove it when it fails.
 
-    The temporary name begins with a dot and keeps the suffix, so nobody who lists the folder takes it for a result.
-    With `mode`, such as 0o600, the file has just these permissions from the start, whatever the umask is.
+    The temporary name begins with a dot and keeps the suffix, so that a listing of the folder does not show it
+    as a result. With `mode`, such as 0o600, the file has exactly these permissions from the start, whatever the umask.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,9 +53,9 @@ def whole(path: Path, mode: int | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder; one that is there already gives way when the new one is complete.
+    """The same for a folder; an existing one is replaced when the new one is complete.
 
-    Where an earlier call was killed just then, the folder that was giving way comes back first.
+    If an earlier call was killed at that moment, the old folder is restored first.
     """
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,27 +79,27 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def bring_back(old: Path, path: Path) -> None:
-    """Undo what ended between `path` giving way and the new folder taking its place: `old` is then the only copy."""
+    """Restore `path` from `old`, its only copy, if a replacement was interrupted half-way."""
     if old.exists() and not path.exists():
         old.rename(path)
 
 
 def _unique() -> str:
-    """A part of a name that no other process uses, on any host that shares the disk."""
+    """Return a part of a file name that no other process uses, on any host that shares the disk."""
     return f"{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def create(path: Path, mode: int) -> None:
-    """Create the empty file `path` with just the permissions `mode`; raises FileExistsError where it is there."""
+    """Create the empty file `path` with exactly the permissions `mode`; raises FileExistsError if it exists."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        os.fchmod(descriptor, mode)  # what the umask took away
+        os.fchmod(descriptor, mode)  # restore what the umask removed
     finally:
         os.close(descriptor)
 
 
 def sweep(*folders: Path) -> None:
-    """Remove the temporary files that a killed process left; only for who holds the lock of all that writes there."""
+    """Remove temporary files of killed processes; call it only with the lock of all processes that write there."""
     for folder in folders:
         for temporary in folder.glob(".*.*"):
             temporary.unlink(missing_ok=True)
@@ -117,7 +117,7 @@ def write_json(path: Path, value: object, mode: int | None = None) -> None:
 
 
 def is_current(output: Path, inputs: Iterable[Path]) -> bool:
-    """Whether `output` exists and is no older than any of `inputs`."""
+    """Whether `output` exists and is not older than any of `inputs`."""
     try:
         made = output.stat().st_mtime_ns
     except FileNotFoundError:
@@ -126,14 +126,14 @@ def is_current(output: Path, inputs: Iterable[Path]) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
 def lock(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold an advisory lock named by the file `path`; wait for whoever holds it, or else raise BlockingIOError."""
+    """Hold an advisory lock on the file `path`; if it is taken, wait, or raise BlockingIOError without `wait`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -141,22 +141,22 @@ def lock(path: Path, wait: bool = True) -> Iterator[None]:
 
 
 def server_time(folder: Path) -> float:
-    """What time it is, in seconds since the epoch, by the clock that stamps the files of `folder`.
+    """Return the time, in seconds since the epoch, by the clock that stamps the files of `folder`.
 
-    Hosts that share a disk have clocks of their own; only times of one clock can be compared. It also makes NFS ask the
-    server for what is in the folder.
+    Hosts that share a disk have different clocks, and only times of one clock can be compared. This also makes NFS ask
+    the server for the content of the folder.
     """
-    probe = folder / f".time-{_unique()}"  # with one dot only: `sweep` leaves it alone
+    probe = folder / f".time-{_unique()}"  # a single dot: `sweep` skips it
     try:
         create(probe, 0o600)
-        os.utime(probe)  # a file system may stamp a new file by the clock of the host
+        os.utime(probe)  # a file system may stamp a new file with the host's clock
         return probe.stat().st_mtime
     finally:
         probe.unlink(missing_ok=True)
 
 
 def age(path: Path) -> float | None:
-    """How many seconds ago a file was written, by the clock of its disk; None where it is missing."""
+    """Return how many seconds ago a file was written, by the clock of its disk; None if it is missing."""
     try:
         written = path.stat().st_mtime
         return max(server_time(path.parent) - written, 0)

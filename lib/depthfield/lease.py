@@ -1,7 +1,7 @@
-"""Who trains a run: RUN/lease, a file that its holder renews, so that the run of a vanished host can be taken over.
+"""The lease of a run: RUN/lease, a file that its holder renews, so that the run of a vanished host can be taken over.
 
-The lock RUN/lock alone cannot tell: NFS keeps the lock of a vanished host until it boots again, and not every file
-system has locks. Ages are by the file server's clock, which stamps the lease and the file it is compared with.
+The lock RUN/lock is not enough: NFS keeps the lock of a vanished host until it boots again, and some file systems have
+no locks. Ages use the file server's clock, which stamps both the lease and the file it is compared with.
 """
 
 import contextlib
@@ -20,30 +20,30 @@ from depthfield import files
 from depthfield.tool import Failure, say
 
 RENEW_SECONDS = 5
-LAPSE_SECONDS = 30  # a lease that was not renewed for so long is nobody's
+LAPSE_SECONDS = 30  # after which a lease that was not renewed is free
 LOOK_SECONDS = 0.5
 
 FREE, LAPSED, HELD, UNCERTAIN = "free", "lapsed", "held", "uncertain"
 
 
 class Holder(NamedTuple):
-    """What a lease says of the process that holds it."""
+    """The process that holds a lease."""
 
     host: str
-    machine: str  # which system's process ids these are, see _machine
+    machine: str  # the system to which the process id belongs; see _machine
     pid: int
-    start: int  # in clock ticks since boot: process ids are used again
-    id: str  # of this lease, 16 hexadecimal digits
+    start: int  # in clock ticks since boot, because process ids are reused
+    id: str  # id of this lease, 16 hexadecimal digits
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
 
-NOBODY = Holder("an unknown host", "", 0, 0, "unreadable")  # in a damaged lease, and in one that is just being written
+NOBODY = Holder("an unknown host", "", 0, 0, "unreadable")  # of a damaged or unfinished lease
 
 
 class Sight(NamedTuple):
-    """A lease as it is found: its holder, when it was renewed (the file server's time) and its age, both in seconds."""
+    """A lease as it was read: its holder, when it was renewed (the file server's time) and its age, both in seconds."""
 
     holder: Holder
     renewed: float
@@ -51,7 +51,7 @@ class Sight(NamedTuple):
 
 
 class Lease:
-    """The lease of a run that this process holds. Leaving the context gives it back."""
+    """The lease of a run, held by this process. Leaving the context releases it."""
 
     def __init__(self, run: Path, holder: Holder, lock: contextlib.ExitStack):
         self.run, self.path, self.holder, self._lock = run, run / "lease", holder, lock
@@ -60,17 +60,17 @@ class Lease:
         self._renewal.start()
 
     def held(self) -> bool:
-        """Whether the run is still ours, by the file itself; if so, renew it. Raises OSError where the disk fails."""
-        files.server_time(self.run)  # writing to the folder also makes NFS forget which file had the name
+        """Whether the run is still ours according to the file; if so, renew it. Raises OSError if the disk fails."""
+        files.server_time(self.run)  # writing to the folder also makes NFS look up the name again
         return self._renew()
 
     def check(self) -> None:
-        """Raise Failure, naming the new holder, unless the run is still ours."""
+        """Raise Failure, naming the new holder, if the run is no longer ours."""
         if not self.held():
             sight = look(self.path)
             raise Failure(
                 f"{self.run}: {sight.holder if sight else 'another train-depth'} took over this run while this process "
-                "was suspended or cut off; it ends and writes nothing more"
+                "was suspended or cut off; this process ends without writing more"
             )
 
     def _renew(self) -> bool:
@@ -80,7 +80,7 @@ class Lease:
     def _keep(self) -> None:
         ours = True
         while ours and not self._over.wait(RENEW_SECONDS):
-            with contextlib.suppress(OSError):  # a disk that does not answer for a while
+            with contextlib.suppress(OSError):  # the disk may not answer for a while
                 ours = self._renew()
 
     def __enter__(self) -> Self:
@@ -94,15 +94,15 @@ class Lease:
 
 
 def take(run: Path, give_up: Callable[[], object] = lambda: None) -> Lease | None:
-    """Take the lease of the folder `run`; None if `give_up()` became true while it was uncertain whose it is.
+    """Take the lease of the folder `run`; returns None if `give_up()` becomes true while the holder is uncertain.
 
-    Takes over, with a line on stderr, what another host has not renewed for LAPSE_SECONDS. Raises Failure naming the
-    holder if the run is another's. The lock RUN/lock is taken, too, where that can be done; it decides nothing.
+    Takes over, with a line on stderr, a lease that another host has not renewed for LAPSE_SECONDS. Raises Failure
+    naming the holder if the run is in use. Also takes the lock RUN/lock if possible, but does not depend on it.
     """
     watch = _Watch(run / "lease")
     mine = Holder(socket.gethostname(), _machine(), os.getpid(), _start(os.getpid()), secrets.token_hex(8))
     with contextlib.ExitStack() as lock:
-        with contextlib.suppress(OSError):  # a vanished host has it; or this file system has no locks
+        with contextlib.suppress(OSError):  # a vanished host holds it, or the file system has no locks
             lock.enter_context(files.lock(run / "lock", wait=False))
         while not give_up():
             state, sight = watch.look()
@@ -122,7 +122,7 @@ def take(run: Path, give_up: Callable[[], object] = lambda: None) -> Lease | Non
 
 
 def wait(run: Path, seconds: float) -> None:
-    """Return when no living process holds the run; raises Failure naming the holder after `seconds`."""
+    """Wait until no living process holds the run; after `seconds`, raises Failure naming the holder."""
     end, watch = time.monotonic() + seconds, _Watch(run / "lease")
     while run.exists():
         state, sight = watch.look()
@@ -134,20 +134,20 @@ def wait(run: Path, seconds: float) -> None:
 
 
 def look(path: Path) -> Sight | None:
-    """The lease in the file `path` as it is now; None if there is none."""
+    """Return the lease in the file `path` as it is now; None if there is none."""
     now = files.server_time(path.parent)
     found = _read(path)
     return found and Sight(*found, now - found[1])
 
 
 def _read(path: Path, renew: str = "") -> tuple[Holder, float] | None:
-    """The holder of the lease `path` and its time, which becomes the present if the lease's id is `renew`."""
+    """Return the holder of the lease `path` and its time, which becomes now if the lease's id is `renew`."""
     while True:
         try:
-            with path.open("rb") as file:  # on NFS only opening asks the server for the file's present state
+            with path.open("rb") as file:  # on NFS only opening asks the server for the current file
                 holder = _holder(file.read())
                 if holder.id == renew:
-                    os.utime(file.fileno())  # of this file, not of another lease that took the name meanwhile
+                    os.utime(file.fileno())  # of this file, not of another lease that now has the name
                 return holder, os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None
@@ -157,19 +157,19 @@ def _read(path: Path, renew: str = "") -> tuple[Holder, float] | None:
 
 
 class _Watch:
-    """What repeated looks at a lease tell about its holder."""
+    """Repeated checks of a lease, to learn whether its holder lives."""
 
     def __init__(self, path: Path):
         self.path = path
         self._last: Sight | None = None
-        self._since = 0.0  # when it was first seen so, by time.monotonic
+        self._since = 0.0  # when it was first seen like this, time.monotonic
 
     def look(self) -> tuple[str, Sight | None]:
-        """FREE, LAPSED (the holder has gone), HELD, or UNCERTAIN until it is renewed or lapses; and what was seen."""
+        """Return FREE, LAPSED (the holder is gone), HELD, or UNCERTAIN until renewal or lapse; and the lease."""
         sight, last = look(self.path), self._last
         if sight is None:
             return FREE, None
-        if sight.holder.machine == _machine():  # a suspended process renews nothing, but is there
+        if sight.holder.machine == _machine():  # a suspended process does not renew, but it exists
             alive = _start(sight.holder.pid) == sight.holder.start
             return HELD if alive else LAPSED, sight
         now = time.monotonic()
@@ -184,13 +184,13 @@ class _Watch:
 
 def _taken(run: Path, sight: Sight) -> Failure:
     return Failure(
-        f"{run}: another train-depth is at work on this run: {sight.holder}, which renewed its lease "
-        f"{max(sight.age, 0):.0f} s ago"
+        f"{run}: another train-depth is already training this run: {sight.holder}, which renewed its lease "
+        f"{max(sight.age, 0):.0f} s ago; stop it, or wait"
     )
 
 
 def _create(holder: Holder, path: Path) -> bool:
-    """Create `path` with `holder` in it, whole and exclusively; False if it is there already."""
+    """Create `path` with `holder` in it, atomically; False if it exists."""
     temporary = _beside(path.parent, secrets.token_hex(8))
     try:
         files.create(temporary, 0o600)
@@ -199,21 +199,21 @@ def _create(holder: Holder, path: Path) -> bool:
     except FileExistsError:
         pass
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):  # no hard links here, as on exFAT
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):  # no hard links, as on exFAT
             raise
         with contextlib.suppress(FileExistsError):
             files.create(path, 0o600)
             path.write_text(json.dumps(holder._asdict()) + "\n", encoding="utf-8")
     finally:
         temporary.unlink(missing_ok=True)
-    return _holds(holder, path)  # an NFS server that is asked twice says FileExistsError of its own first answer
+    return _holds(holder, path)  # after a repeated request, an NFS server reports FileExistsError for its own success
 
 
 def _succeed(old: Holder, new: Holder, path: Path) -> bool:
-    """Replace the lapsed lease `path` of `old` by that of `new`; False if another process was faster.
+    """Replace the lapsed lease `path` of `old` by one of `new`; False if another process was faster.
 
-    Only the process whose claim it is replaces the lease. A claim whose process does not go on is removed; should it go
-    on later, two processes believe that the claim is theirs, so that each one reads last of all whose the lease is.
+    Only the process that holds the claim replaces the lease. A claim whose process does not continue is removed; if it
+    continues later, two processes believe that they hold the claim, so each finally reads who holds the lease.
     """
     claim = _beside(path.parent, f"after-{old.id}")
     if not _create(new, claim):
@@ -235,7 +235,7 @@ def _holds(holder: Holder, path: Path) -> bool:
 
 
 def _holder(content: bytes) -> Holder:
-    """The holder that a lease names, NOBODY if it cannot be read."""
+    """Return the holder that a lease names; NOBODY if it cannot be read."""
     try:
         holder = Holder(**json.loads(content))
         if all(map(isinstance, holder, Holder.__annotations__.values())) and holder.id.isalnum():
@@ -246,11 +246,11 @@ def _holder(content: bytes) -> Holder:
 
 
 def _beside(folder: Path, name: str) -> Path:
-    return folder / f".lease-{name}"  # with one dot only: files.sweep leaves it alone
+    return folder / f".lease-{name}"  # a single dot: files.sweep skips it
 
 
 def _sweep(run: Path) -> None:
-    """Remove what killed processes left beside the lease."""
+    """Remove the files that killed processes left beside the lease."""
     now = files.server_time(run)
     for rest in (*run.glob(".lease-*"), *run.glob(".time-*")):
         with contextlib.suppress(FileNotFoundError):
@@ -259,13 +259,13 @@ def _sweep(run: Path) -> None:
 
 
 def _machine() -> str:
-    """What names the processes that this one can see: the boot of the machine, and the namespace of process ids."""
+    """Identify the system of our process ids: the boot of the machine, and the process id namespace."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
 
 
 def _start(pid: int) -> int | None:
-    """When a process of this machine started, in clock ticks since boot; None if there is none, or only its corpse."""
+    """Return when a process of this machine started, in clock ticks since boot; None if it is gone or a zombie."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="latin-1").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

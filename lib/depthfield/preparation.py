@@ -1,4 +1,4 @@
-"""From the photos of a dataset to patch files: which module reads a folder, and one photo's way."""
+"""From the photos of a dataset to patch files: choose the reader of a folder, and make one patch file."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -19,13 +19,13 @@ READERS = {"nyu": nyu.samples, "make3d": make3d.samples, "folder": folder.sample
 
 
 class Way(NamedTuple):
-    """How photos are made into patches."""
+    """How patch files are made of photos."""
 
     superpixels: str
     similarities: tuple[str, ...]
-    width: int | None  # a photo larger than this is made smaller, in proportion
+    width: int | None  # larger photos are shrunk, keeping proportions
     height: int | None
-    force: bool  # also where the patch file is there and good
+    force: bool  # make patch files again even if they are current
 
     @property
     def bounds(self) -> str:
@@ -34,28 +34,28 @@ class Way(NamedTuple):
 
 class Outcome(NamedTuple):
     path: Path
-    source: str  # of the photo
+    source: str  # the photo's
     refused: str | None = None  # why there is no patch file
-    doubts: Doubts | None = None  # where the patch file was made anew
+    doubts: Doubts | None = None  # if the patch file was made now
 
 
 def way(method: str, names: str, width: int | None, height: int | None, force: bool) -> Way:
-    """Check the options of make-patches; UsageError for what is unknown."""
+    """Check the options of make-patches; raises UsageError for unknown values."""
     superpixels.parse(method)
     chosen = tuple(name.strip() for name in names.split(","))
     for name in chosen:
         if name not in similarity.SIMILARITIES:
             raise UsageError(f"no similarity {name!r}; there are {', '.join(similarity.SIMILARITIES)}")
     if len(set(chosen)) != len(chosen):
-        raise UsageError(f"a similarity is named twice in {names}")
+        raise UsageError(f"--similarities names one twice: {names}")
     return Way(method, chosen, width, height, force)
 
 
 def reader(raw: Path, name: str | None, options: dict) -> Callable[[Path], Iterator[Sample]]:
-    """The function that reads `raw`: by `name`, by the catalogue where raw is NAME/raw, or by what it holds.
+    """Return the function that reads `raw`: by `name`, by the catalogue if raw is NAME/raw, or by its content.
 
-    That is nyu where it has NYU's file, as rendered rooms have, or else a folder of photos.
-    `options` are those of samples.folder; UsageError where they are given for another reader.
+    By content it is nyu if NYU's file is there, as for rendered rooms, or else a folder of photos. `options` are those
+    of samples.folder; raises UsageError if they are given for another reader.
     """
     if name is None:
         datasets = catalogue.read()
@@ -69,41 +69,41 @@ def reader(raw: Path, name: str | None, options: dict) -> Callable[[Path], Itera
     given = {option: value for option, value in options.items() if value is not None}
     if given and name != "folder":
         options = ", ".join(f"--{option.replace('_', '-')}" for option in given)
-        raise UsageError(f"{raw}: read as {name}, which knows no {options}")
+        raise UsageError(f"{raw}: read as {name}, which has no option {options}")
     return partial(READERS[name], **given)
 
 
 def title(raw: Path) -> str:
-    """What a dataset is called: NAME for NAME/raw and for another folder NAME."""
+    """Return the name of a dataset: NAME for NAME/raw, and for any other folder NAME."""
     raw = raw.resolve()
     return raw.parent.name if raw.name == "raw" else raw.name
 
 
 def target(raw: Path) -> Path:
-    """Where patch files go by default: to NAME/patches for NAME/raw, to $DATA_DIR/NAME/patches for another NAME."""
+    """Return the default folder of patch files: NAME/patches for NAME/raw, $DATA_DIR/NAME/patches for another NAME."""
     raw = raw.resolve()
     home = raw.parent if raw.name == "raw" else Path(os.environ.get("DATA_DIR", "data")) / raw.name
     return home / "patches"
 
 
 def claim(samples: Iterable[Sample], raw: Path, out: Path) -> None:
-    """Write the manifest OUT/NAME.manifest of the patch files that these samples of `raw` are to become.
+    """Write the manifest OUT/NAME.manifest of the patch files for these samples of `raw`.
 
-    Raises Failure where two want to be the same patch file, or where one belongs to another dataset's manifest.
+    Raises Failure if two samples have the same patch file, or one is in the manifest of another dataset.
     """
     sources: dict[str, str] = {}
     for sample in samples:
         place = f"{sample.split}/{sample.name}.npz"
         if place in sources:
-            raise Failure(f"{raw}: {sources[place]} and {sample.source} both want to be {out / place}")
+            raise Failure(f"{raw}: {sources[place]} and {sample.source} would both become {out / place}; rename one")
         sources[place] = sample.source
     manifest.write(out, title(raw), sources)
 
 
 def make(sample: Sample, out: Path, way: Way) -> Outcome:
-    """Make one patch file OUT/SPLIT/NAME.npz, unless it is there, made this way, and newer than what it is made of.
+    """Make one patch file OUT/SPLIT/NAME.npz, unless a current one exists, made in this way.
 
-    Where the photo cannot be used, a patch file that is not current goes away.
+    If the photo cannot be used, an outdated patch file is removed.
     """
     path = out / sample.split / f"{sample.name}.npz"
     try:
@@ -114,27 +114,27 @@ def make(sample: Sample, out: Path, way: Way) -> Outcome:
         patches.write(path, made._replace(reading=sample.reading, bounds=way.bounds))
         return Outcome(path, sample.source, doubts=sample.doubts())
     except Failure as failure:
-        path.unlink(missing_ok=True)  # made in another way, or of what was there before
+        path.unlink(missing_ok=True)  # made in another way or from an older photo
         reason = str(failure) if sample.source in str(failure) else f"{sample.source}: {failure}"
         return Outcome(path, sample.source, reason)
 
 
 def doubtful(outcomes: Iterable[Outcome]) -> Iterator[str]:
-    """What a person is to be told of the depth maps that were read, a line for each doubt."""
+    """Yield a message for each doubt about the depth maps that were read."""
     read = [outcome for outcome in outcomes if outcome.doubts]
     if dropped := [outcome.doubts for outcome in read if outcome.doubts.greatest]:
         share = sum(one.greatest for one in dropped) / sum(outcome.doubts.pixels for outcome in read)
         where = f"{100 * share:.2g} % of all pixels, in {len(dropped)} of {len(read)} photos"
-        yield f"{images.GREATEST} is taken for no measurement, {where}; --missing VALUE names another value"
+        yield f"{images.GREATEST} counts as no measurement: {where}; --missing VALUE names another value"
     if apart := [outcome for outcome in read if outcome.doubts.apart]:
         near, far = apart[0].doubts.apart
-        more = f" (and so in {len(apart) - 1} more photos)" if len(apart) > 1 else ""
-        doubt = f"the farthest depths, from {far:.4g} m on, lie far from all others, up to {near:.4g} m{more}"
-        yield f"{apart[0].source}: {doubt}; if they mean no measurement, say --missing VALUE or --depth-range MIN,MAX"
+        more = f" (also in {len(apart) - 1} more photos)" if len(apart) > 1 else ""
+        doubt = f"the largest depths, from {far:.4g} m, are far from all others, up to {near:.4g} m{more}"
+        yield f"{apart[0].source}: {doubt}; if they mean no measurement, use --missing VALUE or --depth-range MIN,MAX"
 
 
 def made_alike(path: Path, sample: Sample, way: Way) -> bool:
-    """Whether a patch file is whole and was made of this photo, read and divided in this way."""
+    """Whether a patch file is complete and was made from this photo in this way."""
     try:
         patch = patches.read(path)
         made = patches.Settings.from_json(patch.settings)
@@ -147,7 +147,7 @@ def made_alike(path: Path, sample: Sample, way: Way) -> bool:
 def fitted(
     image: np.ndarray, depth: np.ndarray, width: int | None, height: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A photo and its depth made smaller in proportion, to fit into width×height pixels; depth by nearest neighbour."""
+    """Shrink a photo and its depth map to fit into width×height pixels, keeping proportions; depth by nearest pixel."""
     rows, columns = depth.shape
     shrink = min((width or columns) / columns, (height or rows) / rows)
     if shrink >= 1:

@@ -1,7 +1,7 @@
-"""The protocols by which depth is scored on NYU and Make3D: which truth, which of its pixels, and which average.
+"""Scoring protocols for NYU and Make3D: which truth, which of its pixels, and which average.
 
-Scores of one photo differ between protocols by more than methods do; a number is of a protocol or of none. The rules
-are those of the scripts that published scores come from:
+Scores differ more between protocols than between methods, so each number belongs to one protocol. The rules are those
+of the scripts behind published scores:
 
 nyu        iro-cp/FCRN-DepthPrediction, matlab/evaluateNYU.m and error_metrics.m
 nyu-eigen  cleinc/bts, utils/eval_with_pngs.py and pytorch/arguments_train_nyu.txt, on the frames of
@@ -32,13 +32,13 @@ NYU, MAKE3D = (480, 640), (make3d.HEIGHT, make3d.WIDTH)  # rows and columns of t
 
 class Protocol(NamedTuple):
     rule: str  # in words
-    samples: Callable[[Path], Iterator[Sample]]  # photos of the dataset's folder with the truth, at the size it counts
-    photos: int  # of the official test
+    samples: Callable[[Path], Iterator[Sample]]  # photos in the dataset's folder with the truth, at its scored size
+    photos: int  # number of official test photos
     size: tuple[int, int]  # rows and columns of the truth
-    valid: tuple[float, float]  # metres: truth counts between these, not at them
+    valid: tuple[float, float]  # metres: truth counts if strictly between these
     crop: tuple[slice, slice] | None  # rows and columns that count
-    clamp: tuple[float, float] | None  # metres: what is predicted beyond is brought to these
-    headline: str  # the one of scoring.AVERAGES that is published
+    clamp: tuple[float, float] | None  # metres: predictions are clamped to these
+    headline: str  # the average of scoring.AVERAGES that is published
 
 
 PROTOCOLS = {
@@ -63,42 +63,41 @@ PROTOCOLS = {
 
 
 def samples(name: str, raw: Path, limit: int | None) -> list[Sample]:
-    """The first `limit` test photos of the dataset folder `raw`, as the protocol wants them.
+    """Return the first `limit` test photos of the dataset folder `raw`, as the protocol needs them.
 
-    Raises Failure where that folder holds none, or is not of the protocol's dataset.
+    Raises Failure if the folder has none, or is not the protocol's dataset.
     """
     if not raw.is_dir():
         raise Failure(f"{raw}: no such folder")
     found = [sample for sample in PROTOCOLS[name].samples(raw) if sample.split == "test"]
     if not found:
-        raise Failure(f"{raw}: no test photo in it")
+        raise Failure(f"{raw}: contains no test photo")
     return found[:limit]
 
 
 def counted(name: str, truth: np.ndarray, where: object) -> np.ndarray:
-    """What counts of a true depth map by a protocol: float H×W metres, NaN elsewhere.
+    """Return the pixels of a true depth map that count by a protocol: float H×W metres, NaN elsewhere.
 
-    Raises Failure, beginning with `where`, for a map of another size than the protocol's, or of which nothing counts.
+    Raises Failure, starting with `where`, if the map does not have the protocol's size, or no pixel counts.
     """
     protocol = PROTOCOLS[name]
     if truth.shape != protocol.size:
         size, wanted = (f"{columns}×{rows}" for rows, columns in (truth.shape, protocol.size))
-        raise Failure(f"{where}: its depth has {size} pixels, but {name} is of photos with {wanted}")
+        raise Failure(f"{where}: its depth map has {size} pixels, but {name} needs {wanted}")
     counts = (truth > protocol.valid[0]) & (truth < protocol.valid[1])
     if protocol.crop:
         inside = np.zeros_like(counts)
         inside[protocol.crop] = True
         counts &= inside
     if not counts.any():
-        raise Failure(f"{where}: no pixel of its depth counts by {name}")
+        raise Failure(f"{where}: no pixel of its depth map counts by {name}")
     return np.where(counts, truth, np.nan)
 
 
 def tally(name: str, predicted: np.ndarray, truth: np.ndarray, where: object) -> scoring.Tally:
-    """Compare a predicted depth map with what is `counted` of the true one, float H×W metres both, by a protocol.
+    """Compare a predicted depth map with the `counted` pixels of the true one, both float H×W metres.
 
-    Raises Failure, beginning with `where`, for a prediction that lacks a pixel that counts: NaN, infinity, 0 and
-    negative values are no prediction.
+    Raises Failure, starting with `where`, if a pixel that counts has no prediction (NaN, infinity, 0 or negative).
     """
     counts = scoring.known(truth)
     lacking = np.count_nonzero(counts & ~scoring.known(predicted))
@@ -115,11 +114,11 @@ def score(
     predict: Callable[[Sample, np.ndarray], dict[str, np.ndarray]],
     origin: Callable[[Sample], object] = attrgetter("source"),
 ) -> tuple[dict[str, dict], int]:
-    """scoring.summary of each method's predictions on photos of `raw`, with its protocol; and how many were refused.
+    """Return scoring.summary per method on the photos of `raw`, with the protocol, and the number of photos refused.
 
-    predict gets a sample and its photo, uint8 H×W×3, and gives depth maps, float32 H×W metres, by the names of the
-    methods; what it raises as Failure refuses the photo with one line on stderr. Lines about a prediction begin with
-    the sample's `origin`. Raises Failure where no photo is left.
+    predict takes a sample and its photo, uint8 H×W×3, and returns depth maps, float32 H×W metres, by method; if it
+    raises Failure, the photo is refused with one line on stderr. Messages about a prediction start with the sample's
+    `origin`. Raises Failure if no photo is left.
     """
     protocol, tallies, refused = PROTOCOLS[name], [], 0
     for sample in progress(photos, len(photos), "photos"):
@@ -132,9 +131,9 @@ def score(
             say(failure)
             refused += 1
     if not tallies:
-        raise Failure("no photo could be scored")
+        raise Failure("no photo could be scored; see the messages above")
     if len(tallies) != protocol.photos:
-        say(f"{len(tallies)} photos scored; {name} is of {protocol.photos}: these are not scores of the benchmark")
+        say(f"only {len(tallies)} photos are scored, but {name} has {protocol.photos}: these are not benchmark scores")
     summaries = {method: scoring.summary([each[method] for each in tallies]) for method in tallies[0]}
     stated = {"protocol": name, "headline": protocol.headline, "dataset": str(raw), "official images": protocol.photos}
     return {method: stated | scored for method, scored in summaries.items()}, refused

@@ -1,7 +1,7 @@
-"""What the paper's authors published, by protocol, to stand beside the scores of a run; and the table of both.
+"""The paper's published scores by protocol, and the table that shows them beside a run's.
 
-Which pixels and which average the authors took is not stated for all of these; the protocol they stand under is the
-one that others publish such numbers by.
+The authors do not state pixels and average for all of these; the protocol here is the one that others use for the
+same numbers.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ CONFLICT = "from memory, and two recollections differ"
 
 class Row(NamedTuple):
     method: str
-    values: tuple[float, ...]  # in the order of scoring.METRICS; the deltas may be left out
+    values: tuple[float, ...]  # in the order of scoring.METRICS; deltas may be missing
     source: str
 
 
@@ -45,9 +45,9 @@ ROWS = {
 
 
 def table(name: str, summaries: dict[str, dict], beside: bool) -> str:
-    """What protocols.score gave, as lines for a person; where `beside` says so, with the published rows.
+    """Format the result of protocols.score as a table, with the published rows if `beside`.
 
-    Every row bears the protocol's name, its own average a star, and a published row the number of its source.
+    Each row has the protocol's name; its own average has a star, and a published row the number of its source.
     """
     headline = protocols.PROTOCOLS[name].headline
     rows = [
@@ -74,5 +74,5 @@ def table(name: str, summaries: dict[str, dict], beside: bool) -> str:
     ]
     lines += [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
     if beside and not published:
-        lines.append(f"the paper has no row by {name}")
+        lines.append(f"the paper has no scores by {name}")
     return "\n".join(lines)

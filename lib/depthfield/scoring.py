@@ -1,7 +1,7 @@
-"""How far predicted depth is from measured depth: rel, log10, rms and the three deltas, pooled and by image.
+"""Scores of predicted against measured depth: rel, log10, rms and three deltas, pooled and by image.
 
-The formulas are those of Liu et al. and Eigen et al., as in FCRN's error_metrics.m. Pooled over all pixels and averaged
-over images are two different numbers; every score here says which it is.
+The formulas are those of Liu et al. and Eigen et al., as in FCRN's error_metrics.m. Scores pooled over all pixels and
+means of images differ; each score here says which it is.
 """
 
 import itertools
@@ -12,27 +12,27 @@ import numpy as np
 
 METRICS = ("rel", "log10", "rms", "delta1", "delta2", "delta3")
 AVERAGES = POOLED, MEAN = "pooled over pixels", "mean of images"
-# Rounding to float32 moves each of two depths by up to 2^-24 of itself, so a ratio of 1.25 may come out 2^-23 smaller.
+# Rounding to float32 changes each of two depths by up to 2^-24 of itself, so a ratio of 1.25 may become 2^-23 smaller.
 TIE = 1 - 2.0**-23
 
 
 class Tally(NamedTuple):
     """Sums over the pixels of an image that have both a prediction and a measurement."""
 
-    sums: np.ndarray  # float64, of the terms of METRICS in their order; of squared errors for rms
-    pixels: int  # compared
-    measured: int  # in the truth
+    sums: np.ndarray  # float64, terms of METRICS in order; squared errors for rms
+    pixels: int  # compared pixels
+    measured: int  # measured pixels of the truth
 
 
 def known(depth: np.ndarray) -> np.ndarray:
-    """Where a map of metres, float of any shape, holds a depth: bool; NaN, infinity, 0 and negative values are none."""
+    """Return where a float array of metres has a depth, bool: not at NaN, infinity, 0 and negative values."""
     return np.isfinite(depth) & (depth > 0)
 
 
 def tally(predicted: np.ndarray, truth: np.ndarray) -> Tally:
-    """Compare two maps of metres of one shape where both are `known`.
+    """Compare two arrays of metres, of the same shape, where both are `known`.
 
-    A delta counts ratios below its threshold. A ratio that equals it but for the rounding of float32 is not below.
+    A delta counts ratios below its threshold; a ratio that equals it up to float32 rounding is not below.
     """
     measured = known(truth)
     both = measured & known(predicted)
@@ -48,15 +48,15 @@ def tally(predicted: np.ndarray, truth: np.ndarray) -> Tally:
 
 
 def scores(sums: np.ndarray, pixels: float) -> dict[str, float]:
-    """The metrics of summed terms, by name."""
+    """Return the metrics of summed terms, by name."""
     means = dict(zip(METRICS, sums / pixels, strict=True))
     return means | {"rms": float(np.sqrt(means["rms"]))}
 
 
 def summary(tallies: list[Tally]) -> dict:
-    """The scores of a set of images, pooled over all pixels and as the mean of the images' own, and their extent.
+    """Return the scores of a set of images, pooled over all pixels and as mean of images, and their numbers.
 
-    Images without a pixel to compare are left out. Raises ValueError where none is left.
+    Images without a pixel to compare are left out. Raises ValueError if none is left.
     """
     compared = [image for image in tallies if image.pixels]
     if not compared:
@@ -75,7 +75,7 @@ def summary(tallies: list[Tally]) -> dict:
 
 
 def table(summaries: dict[str, dict]) -> str:
-    """Summaries by name, as lines for a person. The share of pixels scored is rounded down: 100.0% means all."""
+    """Format summaries by name as a table. The share of scored pixels is rounded down: 100.0% means all."""
     averages = itertools.product(summaries, AVERAGES)
     lines = columns((f"{name}, {average}", summaries[name][average]) for name, average in averages)
     for name, scored in summaries.items():
@@ -90,7 +90,7 @@ def table(summaries: dict[str, dict]) -> str:
 
 
 def columns(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:
-    """Lines of METRICS under their names, each with its label in front; what a row does not know is a dash."""
+    """Format rows of METRICS under their names, each with a label; missing values are dashes."""
     rows = list(rows)
     width = max(42, *(len(label) + 1 for label, _ in rows))
     lines = [" " * width + "".join(f"{metric:>8}" for metric in METRICS)]

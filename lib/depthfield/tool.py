@@ -1,4 +1,4 @@
-"""What every command shares: its arguments, its messages, its exit status, its signals and its progress."""
+"""Shared by all commands: arguments, messages, exit status, signals and progress."""
 
 import atexit
 import contextlib
@@ -23,22 +23,22 @@ Item = TypeVar("Item")
 
 
 class Failure(Exception):
-    """What went wrong, in one line a user can act on: the file, the reason, the way out."""
+    """An error for the user, in one line: where, what is wrong, and what to do."""
 
 
 class UsageError(Failure):
-    """The command was called wrongly."""
+    """An error in how the command was called."""
 
 
 def run(main: Callable[[dict], int | None], usage: str, options_first: bool = False) -> NoReturn:
     """Parse the command line by its help text `usage`, call `main(arguments)` and exit with its status.
 
-    With `options_first` what follows the first other word is left as it is: the command line of another command.
-    Failures end in one line on stderr and status 1 (2 for wrong usage). A closed pipe ends the command quietly with
-    status 0. Signals unwind, so that whatever is half-written is removed: SIGTERM ends in status 143; SIGHUP, when the
-    terminal is closed, in 129 (nohup keeps it ignored); after Ctrl-C the command dies by SIGINT, as shells expect.
+    With `options_first`, the words after the first argument are not parsed: they are the command line of another
+    command. A Failure ends in one line on stderr and status 1 (2 for wrong usage). A closed pipe ends the command
+    quietly with status 0. Signals unwind, so that partly written files are removed: SIGTERM ends with status 143,
+    SIGHUP from a closed terminal with 129 (nohup keeps it ignored), and Ctrl-C by SIGINT, as shells expect.
     """
-    signals: list[int] = []  # those that came
+    signals: list[int] = []  # the received ones
 
     def end(number: int, frame: object) -> NoReturn:
         signals.append(number)
@@ -51,14 +51,14 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
     fatal: list[int] = []  # the signal to die by
-    atexit.register(_die, fatal)  # the first to be registered runs last, when everything has been cleaned up
+    atexit.register(_die, fatal)  # registered first, so that it runs last, after all cleanup
     try:
         status = main(docopt(usage, version=_Version(), options_first=options_first)) or DONE
         sys.stdout.flush()
     except DocoptExit as wrong:
         left = " ".join(str(pattern.name or pattern.value) for pattern in wrong.left)
         say(
-            (f"cannot make sense of {left}; " if left else "arguments are missing or do not go together; ")
+            (f"unexpected {left}; " if left else "arguments are missing or cannot be combined; ")
             + "see --help"
         )
         print(wrong.usage.strip(), file=sys.stderr)
@@ -76,7 +76,7 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
         status = DONE
     except Exception as error:
         if signals:
-            status = 128 + signals[0]  # the import of a large package may turn a SystemExit into any other error
+            status = 128 + signals[0]  # importing a large package may turn a SystemExit into any other error
         elif isinstance(error, OSError):
             say(reason(error))
             status = FAILED
@@ -90,7 +90,7 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
 
 
 class _Version:
-    """What --version prints; looked up only then, as it takes a while."""
+    """The output of --version, computed only when needed, because it takes time."""
 
     def __str__(self) -> str:
         from importlib.metadata import version
@@ -99,16 +99,16 @@ class _Version:
 
 
 def _die(fatal: list[int]) -> None:
-    """End this process by the signal in `fatal`, if any: a shell ends its loop only when a command died of Ctrl-C."""
+    """End this process by the signal in `fatal`, if any: a shell ends its loop only if a command dies by SIGINT."""
     for number in fatal:
         _flush_stdout()
         signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])  # `parallel` may have been interrupted while it blocked it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])  # `parallel` may have blocked it
         os.kill(os.getpid(), number)
 
 
 def _flush_stdout() -> None:
-    """Write what is left to write. Where nobody can read it, leave nothing over that Python would complain about."""
+    """Flush stdout; if it has no reader, discard the rest, so that Python does not complain at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -122,34 +122,34 @@ def _silence(stream: TextIO) -> None:
 
 
 def name() -> str:
-    """The name this command was called by."""
+    """Return the name by which this command was called."""
     return Path(sys.argv[0]).name
 
 
 def say(message: object) -> None:
-    """One line to the person, on stderr, under the command's name."""
+    """Write one line for people to stderr, after the command's name."""
     _line(f"{name()}: {message}", sys.stderr)
 
 
 def reason(error: OSError) -> str:
-    """An operating system error in the words of a Unix tool: `FILE: No space left on device`."""
+    """Format an operating system error like a Unix tool: `FILE: No space left on device`."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
 
 
 def some(items: Sequence[object], most: int) -> str:
-    """The first `most` of items, and how many more there are, for a person: `a, b and 3 more`."""
+    """List the first `most` items and the number of others: `a, b and 3 more`."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(map(str, items[:most])) + more
 
 
 def emit(path: object) -> None:
-    """One path to whoever reads our stdout, at once: the next command of a pipe may start on it."""
+    """Write one path to stdout at once, so that the next command of a pipe can start on it."""
     _line(path, sys.stdout)
 
 
 def _line(text: object, stream: TextIO) -> None:
-    """Write one line at once. Nobody reads a terminal that was closed, and what is to be saved then matters more."""
+    """Write one line at once. Errors of a closed terminal are ignored, because saving matters more then."""
     try:
         print(text, file=stream, flush=True)
     except OSError as error:
@@ -159,16 +159,16 @@ def _line(text: object, stream: TextIO) -> None:
 
 
 def paths(arguments: list[str]) -> Iterator[Path]:
-    """The paths given as arguments, or, where there are none, one a line on stdin."""
+    """Yield the paths given as arguments or, if there are none, one per line on stdin."""
     if not arguments and sys.stdin.isatty():
-        raise UsageError("no files given: name them, or send their paths on stdin, one a line (see --help)")
+        raise UsageError("no files given; name them, or send their paths on stdin, one per line (see --help)")
     for line in arguments or sys.stdin:
         if line.strip():
             yield Path(line.rstrip("\n"))
 
 
 def number(arguments: dict, option: str, kind: Callable[[str], Item] = int, least: float | None = None) -> Item | None:
-    """The value of a numeric option, None where it was not given; a UsageError where it is no such number."""
+    """Return the value of a numeric option, None if not given; raises UsageError if it is not such a number."""
     text = arguments[option]
     if text is None:
         return None
@@ -184,7 +184,7 @@ def number(arguments: dict, option: str, kind: Callable[[str], Item] = int, leas
 
 
 def choice(arguments: dict, option: str, known: Iterable[str]) -> str:
-    """The value of an option that is one of several words; a UsageError where it is another."""
+    """Return the value of an option with a fixed set of values; raises UsageError for any other."""
     if arguments[option] not in known:
         raise UsageError(f"{option} is one of {', '.join(known)}, not {arguments[option]!r}")
     return arguments[option]
@@ -208,16 +208,16 @@ def progress(items: Iterable[Item], total: int | None, unit: str) -> Iterator[It
 
 
 def parallel(function: Callable[[Item], object], items: Iterable[Item], jobs: int) -> Iterator:
-    """`function` of each item, in order, computed by `jobs` processes (this one alone where it is 1).
+    """Yield `function` of each item, in order, computed by `jobs` processes (only this one if 1).
 
-    Whatever ends the caller, an exception or a signal, ends the processes at once.
+    If an exception or a signal ends the caller, the processes end at once.
     """
     if jobs == 1:
         yield from map(function, items)
         return
     import multiprocessing
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # no process must run our handlers until it is deaf
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # no process may run our handlers before `deaf`
     pool = multiprocessing.get_context("fork").Pool(jobs, initializer=deaf)
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -228,7 +228,7 @@ def parallel(function: Callable[[Item], object], items: Iterable[Item], jobs: in
 
 
 def deaf() -> None:
-    """Leave Ctrl-C and a closed terminal to the parent of this process, which ends it, and SIGTERM to the system."""
+    """Ignore Ctrl-C and a closed terminal, which the parent handles, and restore the default of SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -236,13 +236,13 @@ def deaf() -> None:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Discard what is written to stderr meanwhile: TensorFlow logs at import whatever it is told."""
+    """Discard stderr in this context: TensorFlow logs at import, whatever its settings."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

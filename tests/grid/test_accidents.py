@@ -23,7 +23,7 @@ def test_nodes_and_chief_are_killed_one_after_the_other(run):
     one.kill("ps-0")
     one.comes_to(2)
     one.trains()
-    assert one.step() >= saved and re.search(r"ps 0 on \S+ has ended: ending this attempt", one.log())
+    assert one.step() >= saved and re.search(r"ps 0 on \S+ has ended; ending this attempt", one.log())
     assert len(set(one.attempts("job"))) == 1
 
     saved = one.saved()
@@ -55,7 +55,7 @@ def test_the_host_of_a_worker_is_cut_off(run, grid):
         one.comes_to(2)
         one.trains()
         one.waits()
-        assert one.step() >= saved and f"going on without {host}.grid.test" in one.log()
+        assert one.step() >= saved and f"continuing without {host}.grid.test" in one.log()
         # The host that is cut off has ended its nodes by itself, and leaves the run to those who go on.
         gone = lambda: not [w for w in one.processes("-node").values() if f"{host}.grid.test" in w]  # noqa: E731
         wait_for(gone, 60, "the end of the nodes of the lost host")
@@ -93,7 +93,7 @@ def test_the_host_of_the_chief(run, grid, how):
         assert re.search(rf"(?m)^jid_predecessor_list:\s+{one.job}$", waits), waits
         if how == "is cut off":
             assert "the qmaster does not answer: this host may be cut off" in one.log()
-            wait_for(lambda: f"this run goes on without {host}.grid.test: " in one.log(), 60)
+            wait_for(lambda: f"this run continues without {host}.grid.test: " in one.log(), 60)
     finally:
         grid.heal(host)
     wait_for(lambda: grid.run("ada", "qstat", "-j", first).returncode != 0, 240, "the end of the first job")
@@ -140,7 +140,7 @@ def test_three_failed_attempts_are_enough(run):
         wait_for(lambda starts=starts, ps=ps: starts in ps(), STARTING)
         one.kill("ps-0")
     wait_for(lambda: "Eqw" in one.grid.run("ada", "qstat").stdout, 60, "the error state")
-    assert one.attempt() == 3 and "3 attempts without a new checkpoint, giving up" in one.log()
+    assert one.attempt() == 3 and "gave up after 3 attempts without a new checkpoint" in one.log()
     assert "put itself into the error state" in str(one.status()["why"])
     assert one.stop().returncode == 0
     one.leaves_nothing()

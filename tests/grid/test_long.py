@@ -116,7 +116,7 @@ def moment(accounting: str, what: str) -> datetime:
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_a_suspended_run_goes_on_where_it_was(run, grid, way):
+def test_a_suspended_run_continues_where_it_was(run, grid, way):
     one = run().start(PS_NODES=1, WORKERS=1, **way)
     one.trains()
     one.waits()
@@ -126,7 +126,7 @@ def test_a_suspended_run_goes_on_where_it_was(run, grid, way):
     wait_for(lambda: chief.status() == "stopped", 30, "a suspended chief")
     at = one.step()
     wait_for(lambda: one.status()["heard"] > 45, 120, "time")  # longer than a lost host takes to be noticed
-    assert one.step() == at and "suspended, or lost" in one.status()["state"]
+    assert one.step() == at and "suspended or lost" in one.status()["state"]
     grid.run("ada", "qmod", "-usj", one.job)
     one.trains()
     assert one.attempt() == 1 and "ending this attempt" not in one.log(), one.log()

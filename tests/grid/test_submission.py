@@ -26,17 +26,17 @@ def test_qdel_of_a_job_that_waits(run, grid):
 
 def test_fewer_slots_than_asked_for(run, grid):
     never = run("never").submit(PE="orte", PS_NODES=1, WORKERS=98)
-    assert never.returncode == 1 and "qsub refused it" in never.stderr and "no suitable queues" in never.stderr
+    assert never.returncode == 1 and "qsub refused the job" in never.stderr and "no suitable queues" in never.stderr
     full = grid.run("ada", "qsub", "-terse", "-pe", "orte", "12", "-b", "y", "sleep", "300").stdout.strip()
     wait_for(lambda: " r " in grid.run("ada", "qstat").stdout, 30)  # it leaves four slots
     # Array jobs: what is there is held until WAIT is over, and given back.
     one = run().start("--wait", "8", PS_NODES=1, WORKERS=4)
     one.ends(90)
-    assert "no slots for all nodes within 8 s, giving up; free slots by queue: all.q" in one.log()
+    assert "gave up: no slots for all nodes within 8 s; free slots by queue: all.q" in one.log()
     one.leaves_nothing()
     # A parallel environment: nothing is held; the job that waited too long is deleted.
     two = run("two").submit(PE="orte", PS_NODES=1, WORKERS=4, WAIT=3)
-    assert two.returncode == 1 and "got no slots within 3 s and is deleted; free slots by queue" in two.stderr
+    assert two.returncode == 1 and "got no slots within 3 s and was deleted; free slots by queue" in two.stderr
     grid.run("ada", "qdel", full)
 
 
@@ -53,12 +53,12 @@ def test_submission_says_what_is_missing(grid, data):
     offer = refused(grid, PE="nope")
     assert "there is no parallel environment nope; PE=" in offer and "PE=orte" in offer and "PE=smp" not in offer
     assert "no suitable queues" in refused(grid, PE="orte", REQUEST="-q short.q -l h_rt=3600")
-    assert "qsub refused it" in refused(grid, REQUEST="-q nope.q")
+    assert "qsub refused the job" in refused(grid, REQUEST="-q nope.q")
     grid.run("root", "qconf", "-ds", "node4.grid.test")
     try:
         assert "is not a submit host" in refused(grid, on="node4")
         held = grid.run("ada", SCRIPT, DATA_DIR=str(data), RUNID="held", REQUEST="-h")
-        assert "a job on node4.grid.test cannot submit anything" in held.stderr
+        assert "a job on node4.grid.test cannot submit jobs" in held.stderr
         grid.run("ada", "qdel", "-u", "ada")
     finally:
         grid.run("root", "qconf", "-as", "node4.grid.test")
@@ -67,7 +67,7 @@ def test_submission_says_what_is_missing(grid, data):
 @pytest.mark.parametrize("name", ["a:b", "a $b", "a&b", "a(b)", "it's", "a,b"])
 def test_paths_that_grid_engine_reads_otherwise_are_refused_before_anything_is_submitted(grid, data, name):
     told = refused(grid, PE="orte", RUN_DIR=grid.home("ada") / name)
-    assert f"{name}/refused: on a grid, paths take letters" in told
+    assert f"{name}/refused: on a grid, paths may have only letters" in told
     assert not (grid.home("ada") / name).exists()
 
 
@@ -106,5 +106,5 @@ def test_where_no_grid_is_reachable_nothing_is_trained_in_its_place(data, tmp_pa
     given = {"DATA_DIR": str(data), "RUN_DIR": str(tmp_path / "runs"), "RUNID": "never", "PE": "orte"}
     environment = os.environ | given | {"SGE_ROOT": str(tmp_path), "SGE_CELL": "none"}
     done = subprocess.run([SCRIPT], env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert done.returncode == 1 and "PE asks something of a grid, and there is none here" in done.stderr
+    assert done.returncode == 1 and "PE needs a grid, but there is none here" in done.stderr
     assert not (tmp_path / "runs").exists()

@@ -7,7 +7,7 @@ from .runs import NO_END, SETTINGS, STARTING, WAYS
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_trains_stops_and_goes_on_to_the_end(run, grid, data, way):
+def test_trains_stops_and_continues_to_the_end(run, grid, data, way):
     """As users do it by make: distributed, status, stop, and distributed again."""
     ps, workers = (2, 3) if way else (1, 2)
     one = run()
@@ -17,7 +17,7 @@ def test_trains_stops_and_goes_on_to_the_end(run, grid, data, way):
     settings["SET"] = " ".join(setting for setting in SETTINGS if " " not in setting)  # that of make parts words
     settings = {name: str(value) for name, value in settings.items()}
     done = grid.run("ada", *make, "distributed", **settings)
-    assert done.returncode == 0 and f"run {one.path}: job {one.job}, " in done.stderr, done.stderr
+    assert done.returncode == 0 and f"run {one.path}, job {one.job}: " in done.stderr, done.stderr
     one.trains()
     wait_for(lambda: all(node["state"] == "serving" for node in one.status()["nodes"]), 60, "news of all nodes")
     assert "training step" in grid.run("ada", *make, "status", **settings).stdout
@@ -37,7 +37,7 @@ def test_trains_stops_and_goes_on_to_the_end(run, grid, data, way):
     settings |= {"STEPS": str(one.saved() + 48), "PS_NODES": "1", "WORKERS": "1"}
     assert grid.run("ada", *make, "distributed", **settings).returncode == 0
     wait_for(lambda: one.attempt() == 2 and one.gone(), STARTING, "the end")
-    assert one.state().startswith("ended with status 0") and "going on from" in one.log(), one.log()
+    assert one.state().startswith("ended with status 0") and "continuing from" in one.log(), one.log()
     assert one.status()["state"].startswith("ended") and one.status()["why"] == []
     one.leaves_nothing()
 

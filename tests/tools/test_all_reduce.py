@@ -26,7 +26,7 @@ def trains_beyond(run, step: int, shell: subprocess.Popen) -> None:
     assert shell.poll() is None, (run.parent / "log").read_text()
 
 
-def test_replicas_end_with_the_same_parameters_and_one_process_goes_on(cluster, prepared, tmp_path):
+def test_replicas_end_with_the_same_parameters_and_one_process_continues(cluster, prepared, tmp_path):
     run = tmp_path / "run"
     shell = cluster(STEPS="51")
     assert shell.wait(timeout=120) == 0, (tmp_path / "log").read_text()
@@ -43,7 +43,7 @@ def test_replicas_end_with_the_same_parameters_and_one_process_goes_on(cluster, 
     words = ["--recipe", QUICK, "--run", run, "--steps", 60, *options(TINY)]
     alone = command("train-depth", *words, *shards(prepared, "train"), cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
-    assert "going on from" in alone.stderr and (run / "checkpoints/000000060.npz").exists()
+    assert "continuing from" in alone.stderr and (run / "checkpoints/000000060.npz").exists()
 
 
 def test_a_killed_worker_ends_the_attempt_and_sigterm_the_run_with_everything_saved(cluster, tmp_path):
@@ -54,7 +54,7 @@ def test_a_killed_worker_ends_the_attempt_and_sigterm_the_run_with_everything_sa
     os.kill(json.loads((run / "nodes/1/worker-0.json").read_text())["pid"], signal.SIGKILL)
     begun = int(wait_for(lambda: (path := run / "nodes/2/from").exists() and path.read_text(), 30))
     assert begun > 0
-    wait_for(lambda: f"going on from {run}/checkpoints/{begun:09d}.npz" in (tmp_path / "log").read_text(), 60)
+    wait_for(lambda: f"continuing from {run}/checkpoints/{begun:09d}.npz" in (tmp_path / "log").read_text(), 60)
     wait_for(lambda: "from step" in (run / "logs/worker-0.log").read_text().rpartition("attempt 2")[2], 60)
     trains_beyond(run, begun, shell)
     shell.send_signal(signal.SIGTERM)
@@ -65,9 +65,9 @@ def test_a_killed_worker_ends_the_attempt_and_sigterm_the_run_with_everything_sa
     assert f"stopped at step {int(max(run.glob('checkpoints/0*.npz')).stem)} (SIGTERM)" in log
 
 
-def test_one_worker_without_parameter_servers_is_no_cluster(cluster, tmp_path):
+def test_one_worker_without_parameter_servers_is_not_a_cluster(cluster, tmp_path):
     assert cluster(WORKERS="1").wait(timeout=60) == 2
-    told = "one worker without parameter servers is no cluster, but one process: make train, or train-depth"
+    told = "one worker without parameter servers is a single process; use make train, or train-depth"
     assert (tmp_path / "log").read_text() == f"run-cluster: {told}\n"
     planned = command("split-resources", "--local", "--ps", 0, "--workers", 1, cwd=tmp_path)
     assert planned.returncode == 2 and "train-depth" in planned.stderr

@@ -68,10 +68,10 @@ def test_records_hold_what_make_patches_was_asked_for_last_and_nothing_else(tmp_
     (test, train), _, told = packed()
     assert len(train) + len(test) == 12 and test and told == ""
     (test, train), _, told = packed("--test-share", 0.8)
-    assert len(train) + len(test) == 12 and len(test) > len(train) > 0 and "in no manifest of make-patches" in told
+    assert len(train) + len(test) == 12 and len(test) > len(train) > 0 and "no manifest" in told
     (train,), shards, told = packed("--test-share", 0, "--limit", 5)
     assert len(train) == 5 and shards == [str(data / "records/train-00000-of-00001.tfrecord")]
-    assert "shards of test removed" in told and not list((data / "records").glob("test-*"))
+    assert "removed the shards of test" in told and not list((data / "records").glob("test-*"))
     (data / "patches/train" / train[0]).unlink()
     done = run("to-tfrecord", data / "patches", cwd=tmp_path)
     assert done.returncode == 1 and f"{data}/patches/train/{train[0]}: missing; run make-patches" in done.stderr
@@ -84,7 +84,7 @@ def test_two_sets_of_one_place_are_refused(prepared, tmp_path):
     assert run(*ask, "rooms", cwd=tmp_path).returncode == 0
     shutil.copytree(prepared / "rooms/raw", tmp_path / "other")
     done = run(*ask, "other", cwd=tmp_path)
-    assert done.returncode == 1 and "both name train/00001.npz; give each data set an --out of its own" in done.stderr
+    assert done.returncode == 1 and "both list train/00001.npz; give each dataset its own --out" in done.stderr
     (tmp_path / "again").mkdir()
     (tmp_path / "again/other").symlink_to(tmp_path / "other")
     done = run(*ask, "other", "again/other", cwd=tmp_path)
@@ -132,7 +132,7 @@ def test_unusable_depth_is_named_with_its_reason_and_the_rest_is_done(tmp_path, 
     assert len(told) == 1 and said in told[0]
 
 
-def test_values_that_mean_no_measurement_are_told_once_and_can_be_named(tmp_path):
+def test_values_that_mean_no_measurement_are_reported_once_and_can_be_named(tmp_path):
     for name, value in (("a", 65535), ("b", 2500), ("c", 65535), ("d", 60000), ("e", 60000)):
         depth = np.full((48, 64), 2500, np.uint16)
         depth[0, :16] = value
@@ -147,10 +147,10 @@ def test_values_that_mean_no_measurement_are_told_once_and_can_be_named(tmp_path
     farthest, told = made()
     assert farthest == pytest.approx([2.5, 2.5, 2.5, 60, 60])
     assert told == [
-        "make-patches: 65535 is taken for no measurement, 0.21 % of all pixels, in 2 of 5 photos; --missing VALUE "
+        "make-patches: 65535 counts as no measurement: 0.21 % of all pixels, in 2 of 5 photos; --missing VALUE "
         "names another value",
-        "make-patches: rgb/d.png: the farthest depths, from 60 m on, lie far from all others, up to 2.5 m (and so in 1 "
-        "more photos); if they mean no measurement, say --missing VALUE or --depth-range MIN,MAX",
+        "make-patches: rgb/d.png: the largest depths, from 60 m, are far from all others, up to 2.5 m (also in 1 "
+        "more photos); if they mean no measurement, use --missing VALUE or --depth-range MIN,MAX",
     ]
     assert made("--depth-range", "0,50") == (pytest.approx([2.5] * 5), told[:1])  # not those made before
     farthest, told = made("--missing", "60000")
@@ -178,11 +178,11 @@ def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
         ("make-patches", ["--part", "4/3", "."], 2, "--part takes"),
         ("make-patches", ["--jobs", "none", "."], 2, "--jobs takes a whole number"),
         ("make-patches", ["--depth-range", "3", "."], 2, "--depth-range takes MIN,MAX in metres, not '3'"),
-        ("make-patches", ["--missing", "9", "--reader", "nyu", "."], 2, ".: read as nyu, which knows no --missing"),
+        ("make-patches", ["--missing", "9", "--reader", "nyu", "."], 2, "read as nyu, which has no option --missing"),
         ("make-patches", ["nowhere"], 1, "nowhere: no such folder"),
         ("make-patches", ["--reader", "kitti", "."], 2, "no reader 'kitti'"),
         ("to-tfrecord", ["nothing.npz"], 1, "nothing.npz: no such file"),
-        ("to-tfrecord", ["."], 1, "no manifest says which patch files belong here; run make-patches"),
+        ("to-tfrecord", ["."], 1, "no manifest lists its patch files; run make-patches"),
         ("to-tfrecord", [], 1, "no patch files"),
         ("train-depth", ["--recipe", "huge", "--run", "r", "x.tfrecord"], 2, "no recipe 'huge'"),
         ("train-depth", ["--recipe", "small", "--run", "r", "--set", "speed=9", "x"], 2, "unknown setting speed"),
@@ -194,7 +194,7 @@ def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
         ("split-resources", ["--ps"], 2, "see --help"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_one_line_and_a_status(tmp_path, name, arguments, status, said):
+def test_what_cannot_be_done_is_reported_in_one_line_and_a_status(tmp_path, name, arguments, status, said):
     done = run(name, *arguments, cwd=tmp_path, stdin="")
     assert done.returncode == status and said in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.startswith(f"{name}: ") and done.stdout == ""
@@ -216,7 +216,7 @@ def test_settings_given_to_make_do_not_reach_the_tests():
 
 
 @pytest.mark.parametrize("words", ["TO|DO: faster", "NOTE| FROM THE LEAD", "remove it when| read", ""])
-def test_lint_finds_a_note_to_somebody(tmp_path, words):
+def test_lint_finds_working_notes(tmp_path, words):
     note = words.replace("|", "")  # so that lint does not find it here
     shutil.copy(PROJECT / "Makefile", tmp_path)
     (tmp_path / "depth.py").write_text(f"x = 1  # metres\n# {note}\n")
@@ -249,13 +249,13 @@ def test_every_command_has_its_help_run_bit_and_place_in_the_readme(tmp_path, na
     assert f"| `{name}` | {first}" in (PROJECT / "README.md").read_text()
 
 
-def test_a_closed_pipe_is_no_error(prepared, tmp_path):
+def test_a_closed_pipe_is_not_an_error(prepared, tmp_path):
     command = f"set -o pipefail; {PROJECT}/bin/make-patches --out {tmp_path} {prepared}/rooms/raw | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 1 and done.stderr == ""
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_half_written(prepared, tmp_path):
+def test_a_full_disk_is_reported_and_leaves_nothing_half_written(prepared, tmp_path):
     command = f"ulimit -f 8; {PROJECT}/bin/make-patches -j 1 --out {tmp_path} {prepared}/rooms/raw"
     done = subprocess.run(["bash", "-c", f"trap '' XFSZ; {command}"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "File too large" in done.stderr and "Traceback" not in done.stderr
@@ -308,7 +308,7 @@ def test_photos_of_any_kind_get_depth_uncertainty_and_pictures(trained, tmp_path
     done = run("predict-depth", "--run", trained, "--npy", "--picture", "--uncertainty", "photos", cwd=tmp_path)
     assert done.returncode == 1
     which, *told = done.stderr.splitlines()
-    assert "best.npz (step 16, the best on held-out photos: rel" in which
+    assert "best.npz (step 16, best on held-out photos: rel" in which
     assert len(told) == 2 and "cut.jpg" in told[0] and "tiny.png" in told[1]
     assert sorted(done.stdout.split()) == [
         f"depths/depth/{n}.png" for n in ("clear", "grey", "plain", "print", "turned")
@@ -333,7 +333,7 @@ def test_scores_of_a_run_stand_beside_the_mean_depths(prepared, trained, tmp_pat
         "--json",
         "--pictures",
         "p",
-        "--pictured",
+        "--pictures-limit",
         2,
         *shards(prepared, "test"),
         cwd=tmp_path,
@@ -352,7 +352,7 @@ def test_scores_of_a_run_stand_beside_the_mean_depths(prepared, trained, tmp_pat
     )
 
 
-def test_anybodys_depth_maps_are_scored_by_name(tmp_path):
+def test_depth_maps_from_elsewhere_are_scored_by_name(tmp_path):
     for folder in ("predicted", "truth"):
         (tmp_path / folder).mkdir()
     Image.fromarray(np.full((10, 10), 1100, np.uint16)).save(tmp_path / "predicted/a.png")
@@ -373,10 +373,10 @@ def folders_of_maps(folder, predicted: dict, truth: dict) -> None:
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        ((64, 48), "48×64 pixels, but its truth has 64×48: another aspect ratio"),
-        ((480, 672), "672×480 pixels, but its truth has 64×48: another aspect ratio"),
-        ((1, 1), "1×1 pixels, but its truth has 64×48: too small to be resized"),
-        ((12, 18), "18×12 pixels, but its truth has 64×48: another aspect ratio"),
+        ((64, 48), "48×64 pixels, but its truth 64×48: the aspect ratios differ"),
+        ((480, 672), "672×480 pixels, but its truth 64×48: the aspect ratios differ"),
+        ((1, 1), "1×1 pixels, but its truth 64×48: too small to resize"),
+        ((12, 18), "18×12 pixels, but its truth 64×48: the aspect ratios differ"),
         ((17, 23), None),  # 22.7 pixels rounded
         ((480, 641), None),  # the truth's 63.9 rounded
     ],
@@ -396,10 +396,11 @@ def test_two_depth_maps_of_one_photo_are_an_error(tmp_path, folder):
     Image.fromarray(np.full((20, 20), 1100, np.uint16)).save(tmp_path / folder / "a.png")
     done = run("score-depth", "predicted", "truth", cwd=tmp_path)
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith(f"score-depth: {folder}/a.png: there is a.npy too") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"score-depth: {folder}/a.png: a.npy is for the same photo")
+    assert done.stderr.count("\n") == 1
 
 
-def test_what_has_no_prediction_is_told(tmp_path):
+def test_what_has_no_prediction_is_reported(tmp_path):
     hole, left, right = (np.ones((400, 600)) for _ in range(3))
     hole[7, 7] = left[:, :300] = right[:, 300:] = np.nan
     folders_of_maps(tmp_path, {"a": hole, "b": left}, {"a": np.ones((400, 600)), "b": right})
@@ -413,7 +414,7 @@ def test_what_has_no_prediction_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("save", "said"), [(".", ".: a folder; name a file"), ("file/kept.json", "file/kept.json: cannot be written")]
 )
-def test_where_scores_cannot_be_saved_is_told_before_anything_is_read(tmp_path, save, said):
+def test_where_scores_cannot_be_saved_is_reported_before_anything_is_read(tmp_path, save, said):
     (tmp_path / "file").touch()
     done = run("score-depth", "--save", save, "nothing", "nowhere", cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.startswith(f"score-depth: {said}") and done.stderr.count("\n") == 1

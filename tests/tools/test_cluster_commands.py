@@ -226,7 +226,7 @@ def test_split_resources_gives_a_node_as_many_slots_as_it_takes(tmp_path):
     assert "4 nodes of 2 slots wanted (1 chief, 1 ps, 2 workers), room for 3, 1 missing" in told
     assert "2 hosts left out: carl (1 slot), dora (1 slot)\n" in told
     told = failed(run("split-resources", *two, given="anna 1\nbert 20\n"))
-    assert "the first host is the chief's, and anna has 1 slot of the 2 that a node takes" in told
+    assert "the chief needs 2 slots on the first host, but anna has 1 slot; --oversubscribe" in told
     shared = planned(*two, "--oversubscribe", given="anna 1\nbert 3\n")
     assert sorted(line.split()[2:4] for line in shared) == [["anna", "0"]] * 2 + [["bert", "0"]] * 2
     # Of a grid, the first host with room is the chief's.
@@ -242,7 +242,7 @@ def test_split_resources_names_what_grid_engine_never_wrote(tmp_path):
 
     for line in ("node2", "node2 many all.q@node2 UNDEFINED", "node2 0 all.q@node2 UNDEFINED", "anna 8 2 64G"):
         message = told("--pe", "-", given=JOB + line + "\n")
-        assert "stdin: line 4 is no `host slots queue@host processors`" in message and repr(line) in message
+        assert f"stdin: line 4 is {line!r}; expected `host slots queue@host processors`" in message
     assert "stdin: no hosts" in told("--pe", "-", given="\n")
     assert "none: No such file" in told("--pe", tmp_path / "none")
     lines = len(GRID.splitlines())
@@ -252,11 +252,11 @@ def test_split_resources_names_what_grid_engine_never_wrote(tmp_path):
         (GRID.replace("'slots'>4<", "'slots'>many<", 1), GRID[: GRID.index("'slots'")].count("\n") + 1, "slots is 'm"),
     ]:  # fmt: skip
         message = told("--qhost", "-", given=content)
-        assert f"stdin: line {line}: {why}" in message and "`qhost -q -F -xml` was expected" in message, message
-    assert "no host has a complex a1000" in told("--qhost", "-", "--gpu-complex", "a1000", given=GRID)
+        assert f"stdin: line {line}: {why}" in message and "output of `qhost -q -F -xml`" in message, message
+    assert "no host has the complex a1000" in told("--qhost", "-", "--gpu-complex", "a1000", given=GRID)
     assert "no hosts" in told("--qhost", "-", given=qhost([]))
     assert "stdin" in told("--qhost", "-", "--pe", "-", status=2)
-    assert "empty name" in told("--pe", "", given="anna 9\n", status=2)  # "$PE_HOSTFILE" outside of a job
+    assert "not an empty one" in told("--pe", "", given="anna 9\n", status=2)  # "$PE_HOSTFILE" outside of a job
     assert "--gpus-per-slot" in told("--pe", "-", "--gpus-per-slot", "x", given=JOB, status=2)
     for apart in ("--local --qhost -", "--local --pe -", "--gpu-complex gpu", "--gpus-per-slot 1",
                   "--pe - --gpu-complex gpu", "--qhost - --gpus-per-slot 1"):  # fmt: skip
@@ -284,7 +284,7 @@ def test_gather_spec_names_who_is_missing(tmp_path):
     assert done.returncode == 0 and not done.stderr
 
 
-def test_gather_spec_refuses_what_is_no_plan(tmp_path):
+def test_gather_spec_refuses_an_invalid_plan(tmp_path):
     assert "stdin: line 1" in failed(run("gather-spec", "--run", tmp_path, given='{"ps": []}\n'))
     assert "no.tsv: No such file" in failed(run("gather-spec", "--run", tmp_path, tmp_path / "no.tsv"))
     assert "--timeout" in failed(run("gather-spec", "--run", tmp_path, "--timeout", "soon", given=PLAN), status=2)
@@ -299,12 +299,12 @@ def test_nodes_refuse_at_once_what_cannot_work(tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         told = failed(run("ps-node", "--run", tmp_path, "--index", 0, "--port", port))
-        assert f"port {port} cannot be taken: Address already in use" in told
+        assert f"port {port} cannot be used: Address already in use" in told
     token, me = announcements.token(tmp_path), psutil.Process()
     mine = Announcement("here", 4001, me.pid, me.create_time(), token)
     announcements.announce(announcements.folder(tmp_path, 1), "worker", 0, mine)
     start = ["worker-node", "--run", tmp_path, "--index", 0]
-    assert f"running already: process {me.pid}" in failed(run(*start, "--host", "here"))
+    assert f"already running: process {me.pid}" in failed(run(*start, "--host", "here"))
     assert "announced on here" in failed(run(*start, "--host", "there"))
     assert "--index" in failed(run("ps-node", "--run", tmp_path, "--index", "x"), status=2)
     assert run("ps-node", "--run", tmp_path).returncode == 2
@@ -396,7 +396,7 @@ def test_a_cluster_trains_on_when_a_worker_crashes_and_its_nodes_end_as_they_sho
     restarted = psutil.Process(again.pid)
     shell.kill()
     restarted.wait(PATIENCE)
-    assert said(tmp_path / "worker-0.log")[-1] == "worker-node: worker 0 ended: whoever started it is gone"
+    assert said(tmp_path / "worker-0.log")[-1] == "worker-node: worker 0 ended: the process that started it is gone"
     # Grid Engine's warnings before a suspend and a kill are not for a node; Ctrl-C is.
     assert [path.name for path in folder.iterdir()] == ["ps-0.json"]
     for warning in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
@@ -527,8 +527,8 @@ def test_cluster_sh_starts_its_nodes_restarts_a_crashed_worker_and_ends_all_on_s
     again = announced(folder, "worker-0")
     assert again.port == before.port
     told = (run / "logs" / "worker-0.log").read_text()
-    assert "worker-0 ended with status 137, restart 1 of 5" in told and told.count("---- attempt 3, ") == 2
-    wait_for(lambda: "watch-nodes: worker 0 on 127.0.0.1 starts again" in log.read_text())
+    assert "worker-0 ended with status 137; restart 1 of 5" in told and told.count("---- attempt 3, ") == 2
+    wait_for(lambda: "watch-nodes: worker 0 on 127.0.0.1 has restarted" in log.read_text())
     script.terminate()
     assert script.wait(PATIENCE) == 99
     assert not session(script)
@@ -549,7 +549,7 @@ def test_cluster_sh_tries_three_times_and_kills_a_node_that_will_not_end(tmp_pat
     assert len(pids) == 3 and not [pid for pid in pids if psutil.pid_exists(pid)]
     wait_for(lambda: not session(script))  # a sleep of the shell's
     assert "gather-spec: 2 of 2 nodes have not announced themselves within 1 s" in log.read_text()
-    assert "3 attempts without a new checkpoint, giving up" in said(log)[-1]
+    assert "gave up after 3 attempts without a new checkpoint" in said(log)[-1]
     assert "worker-node: broken" in (tmp_path / "runs/trial/logs/worker-0.log").read_text()
     assert not (tmp_path / "arguments").exists()
 
@@ -560,7 +560,7 @@ def test_cluster_sh_says_what_is_missing_or_wrong(tmp_path, house, terminal):
         (["WORKERS=two"], 2, "WORKERS takes a whole number of at least 1, not 'two'"),
         (["RUNID=a b"], 2, "RUNID takes letters"),
         (["--wait"], 2, "WAIT takes a whole number of at least 1, not 'nothing'"),
-        (["PE=orte"], 2, "GRID=no leaves the grid alone, and PE asks something of it"),
+        (["PE=orte"], 2, "GRID=no does not use the grid, but PE needs it"),
         (["MEMORY=lots"], 2, "MEMORY takes an amount"),
     ]:
         script = terminal("./cluster", *words, log=tmp_path / "log", cwd=tmp_path, env=settings(tmp_path))
@@ -580,7 +580,7 @@ def test_what_is_asked_of_a_grid_fails_where_none_is_reached(tmp_path, house, te
     script = terminal("./cluster", asked, log=tmp_path / "log", cwd=tmp_path, env=environment)
     assert script.wait(PATIENCE) == 1
     (line,) = said(tmp_path / "log")
-    assert f"{asked.partition('=')[0]} asks something of a grid, and there is none here" in line
+    assert f"{asked.partition('=')[0]} needs a grid, but there is none here" in line
     assert not (tmp_path / "runs").exists() and not (tmp_path / "arguments").exists()
 
 
@@ -626,7 +626,7 @@ def test_ctrl_c_saves_before_the_nodes_end_and_ends_a_loop_around_the_script(tmp
     assert sorted((tmp_path / "saved").read_text().split()) == ["ps-0.json", "watcher-0.json", "worker-0.json"]
     assert (tmp_path / "runs/trial/nodes/1/state").read_text().startswith("ended with status 99 after ")
     assert said(tmp_path / "log")[-2:] == [
-        "run-cluster: stopped as asked; the same command goes on", "run-cluster: interrupted",
+        "run-cluster: stopped as asked; run the same command to continue", "run-cluster: interrupted",
     ]  # fmt: skip
 
 

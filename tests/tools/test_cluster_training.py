@@ -13,7 +13,7 @@ def nodes_of(run) -> list[psutil.Process]:
     return [process for process in processes_of(run) if any(word.endswith("-node") for word in process.info["cmdline"])]
 
 
-def test_training_goes_on_after_a_worker_is_killed_and_leaves_no_process(on_this_machine, tmp_path):
+def test_training_continues_after_a_worker_is_killed_and_leaves_no_process(on_this_machine, tmp_path):
     run = tmp_path / "run"
     # more steps than there is time for: it must not end by itself meanwhile
     shell = on_this_machine("--set", "summary_seconds=0", STEPS="1000000", WORKERS="2", PS_NODES="1")
@@ -34,5 +34,5 @@ def test_training_goes_on_after_a_worker_is_killed_and_leaves_no_process(on_this
     steps = str(int(checkpoint.stem) + 64)
     again = on_this_machine("--set", "summary_seconds=0", STEPS=steps, WORKERS="2", PS_NODES="1")
     assert again.wait(timeout=120) == 0, (tmp_path / "log").read_text()
-    assert f"going on from {checkpoint}" in (tmp_path / "log").read_text()
+    assert f"continuing from {checkpoint}" in (tmp_path / "log").read_text()
     assert nodes_of(run) == [] and (run / "nodes/2/cluster.json").exists()

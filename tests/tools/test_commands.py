@@ -61,13 +61,13 @@ def test_without_its_python_a_command_says_what_to_do(tmp_path):
     link.symlink_to(project / "bin/fetch-dataset")
     for command, name in ((project / "bin/fetch-dataset", "fetch-dataset"), (link, "a link")):
         done = subprocess.run([command, "--help"], capture_output=True, text=True)
-        assert done.stderr == f'{name}: run "make install" in {project} first\n'
+        assert done.stderr == f'{name}: not installed; run "make install" in {project} first\n'
         assert done.returncode == 1 and done.stdout == ""
     (project / ".venv").symlink_to(PROJECT / ".venv")
     environment = os.environ | {"PATH": f"{project / 'bin'}:{os.environ['PATH']}"}
     for command in (project / "bin/fetch-dataset", link, "fetch-dataset"):
         done = subprocess.run([command, "an 'odd' $name"], capture_output=True, text=True, env=environment)
-        assert done.returncode == 1 and """ no dataset "an 'odd' $name": """ in done.stderr
+        assert done.returncode == 1 and """ no dataset "an 'odd' $name"; """ in done.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -77,7 +77,7 @@ def test_every_command_is_started_by_one_line_that_old_kernels_read_whole(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_tells_its_version(tmp_path, name):
+def test_every_command_shows_its_version(tmp_path, name):
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
     done = run(name, "--version", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{name} (depthfield) {version}\n", "")
@@ -164,7 +164,7 @@ def test_training_goes_to_disk_when_its_terminal_is_closed(prepared, tmp_path, t
     assert np.load(checkpoint)["step"] > 0
 
 
-def test_under_nohup_train_depth_goes_on_when_its_terminal_is_closed(prepared, tmp_path, terminal):
+def test_under_nohup_train_depth_continues_when_its_terminal_is_closed(prepared, tmp_path, terminal):
     process = terminal(*training(tmp_path / "run", prepared), ignore=(signal.SIGHUP,))
     metrics = tmp_path / "run/metrics.jsonl"
     wait_for(metrics.exists)
@@ -201,13 +201,13 @@ def test_a_second_train_depth_waits_for_nobody_and_a_suspended_one_that_lost_the
     second = run(*training(folder, prepared), cwd=tmp_path)
     assert second.returncode == 1, second.stderr
     (line,) = second.stderr.splitlines()
-    assert f"{folder}: another train-depth is at work on this run: process {far.pid} on far.example" in line
+    assert f"{folder}: another train-depth is already training this run: process {far.pid} on far.example" in line
 
     far.send_signal(signal.SIGSTOP)
     os.utime(folder / "lease", (1, 1))
     here = terminal(*training(folder, prepared, *quiet))
     wait_for(lambda: "taken over from" in here.stderr.readline())
-    wait_for(lambda: "going on from" in here.stderr.readline())
+    wait_for(lambda: "continuing from" in here.stderr.readline())
     here.terminate()
     here.communicate(timeout=60)
     assert here.returncode == 99

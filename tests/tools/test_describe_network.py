@@ -3,7 +3,7 @@
 from conftest import run
 
 
-def test_tells_each_layer_of_each_recipe_and_the_sum(tmp_path):
+def test_shows_each_layer_of_each_recipe_and_the_sum(tmp_path):
     done = run("describe-network", "fcsp", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     *layers, last = [line.split("\t") for line in done.stdout.splitlines()]
@@ -17,7 +17,7 @@ def test_tells_each_layer_of_each_recipe_and_the_sum(tmp_path):
     ]
 
 
-def test_an_unknown_recipe_is_told_in_one_line(tmp_path):
+def test_an_unknown_recipe_is_reported_in_one_line(tmp_path):
     done = run("describe-network", "nothing", cwd=tmp_path)
     assert done.returncode == 2 and not done.stdout
     assert len(done.stderr.splitlines()) == 1 and "nothing" in done.stderr

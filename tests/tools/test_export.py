@@ -131,7 +131,7 @@ def test_depth_stays_in_the_recipes_range(prepared, trained, tmp_path):
     assert (loaded(photo=tf.zeros([72, 96, 3], tf.uint8))["depth"].numpy() == 50).all()
 
 
-def test_what_cannot_be_predicted_is_told(model, slic):
+def test_what_cannot_be_predicted_is_reported(model, slic):
     assert tf.saved_model.load(model).calibrated
     loaded, photo = tf.saved_model.load(model), np.zeros((24, 36, 3), np.uint8)
     with pytest.raises(tf.errors.InvalidArgumentError, match="36×11 pixels are too few for one superpixel of 12×12"):
@@ -143,8 +143,8 @@ def test_what_cannot_be_predicted_is_told(model, slic):
     for wrong, said in (
         (labels[:-1], "size"),
         (labels - 1, "not labelled 0 to n-1"),
-        (labels * 2, "each used"),
-        (labels * (2**31 - 1), "used"),
+        (labels * 2, "without gaps"),
+        (labels * (2**31 - 1), "gaps"),
     ):
         with pytest.raises(tf.errors.InvalidArgumentError, match=said):
             loaded.signatures["divided"](photo=tf.constant(photo), superpixels=tf.constant(wrong))
@@ -162,7 +162,7 @@ def test_a_model_is_replaced_whole_and_nothing_else_is(trained, model, tmp_path)
     (mine / "letter").touch()
     done = run("export-model", "--run", trained, "--out", mine, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == f"export-model: {mine} is there and no SavedModel; name another --out\n"
+    assert done.stderr == f"export-model: {mine}: exists and is not a SavedModel; name another --out\n"
     assert list(mine.iterdir()) == [mine / "letter"]
 
 

@@ -258,8 +258,9 @@ def test_what_changed_on_the_disk_is_noticed(lab, server):
     server.asked.clear()
     told = lab.fetch("toy")
     assert told.returncode == 0
-    assert f"raw/toy.mat: its sha256 is {hashlib.sha256(lab.body[::-1]).hexdigest()}, when first fetched" in told.stderr
-    assert "raw/box/doll: changed or gone" in told.stderr
+    digest = hashlib.sha256(lab.body[::-1]).hexdigest()
+    assert f"raw/toy.mat: its sha256 is {digest}, but at the first download" in told.stderr
+    assert "raw/box/doll: changed or missing" in told.stderr
     assert (lab.home / "raw/toy.mat").read_bytes() == lab.body
     assert (lab.home / "downloads/toy.mat.bad").read_bytes() == lab.body[::-1]
     assert (lab.home / "raw/box/doll").read_bytes() == b"a doll"
@@ -278,7 +279,7 @@ def test_what_was_put_there_by_hand_is_taken_if_it_can_be(lab, server):
     assert "has 16 bytes, the catalogue says 300000" in told.stderr
 
 
-def test_force_fetches_anew(lab, server):
+def test_force_fetches_again(lab, server):
     assert lab.fetch("toy").returncode == lab.fetch("--force", "toy").returncode == 0
     assert [path for path, _ in server.asked] == ["/toy.mat"] * 2
 
@@ -337,18 +338,18 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(lab, server):
 # --- connections --------------------------------------------------------------------------------------------------
 
 
-def test_a_broken_download_goes_on_by_range(lab, server):
+def test_a_broken_download_continues_by_range(lab, server):
     server.manners["/toy.mat"] = ["status 503 Retry-After: 0", "drop", "good"]
     told = lab.fetch("toy")
     assert told.returncode == 0, told.stderr
     assert [told for _, told in server.asked] == [None, None, "bytes=150000-"]
     assert (lab.home / "raw/toy.mat").read_bytes() == lab.body
-    assert "503 Service Unavailable; trying again in 0.0 s (1 of 5)" in told.stderr
-    assert "connection lost; trying again" in told.stderr
+    assert "503 Service Unavailable; retrying in 0.0 s (1 of 5)" in told.stderr
+    assert "connection lost; retrying" in told.stderr
 
 
 @pytest.mark.parametrize("manner", ["good", "no range", "wrong range", "changed", "complete", "too much"])
-def test_a_broken_download_goes_on_right_or_from_the_start(lab, server, manner, monkeypatch):
+def test_a_broken_download_continues_right_or_from_the_start(lab, server, manner, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     address, part = f"{server.address}/toy.mat", lab.folder / "toy.mat.part"
     server.manners["/toy.mat"] = ["drop"]
@@ -374,9 +375,9 @@ FAILING = {
     "gone": ("status 404", b"", "404 Not Found; try --mirror"),
     "closed": ("status 401", b"", "401 Unauthorized"),
     "broken": ("status 500 Retry-After: 0", b"", "500 Internal Server Error, 2 times in a row"),
-    "busy": ("status 503 Retry-After: 7200", b"", "asks to be left alone for 120 minutes"),
-    "liar": ("lie", b"toy", "does not go on where the download broke off, 2 times in a row"),
-    "sold": ("good", PAGE, "sent a web page in place of the file: has the host moved? try --mirror"),
+    "busy": ("status 503 Retry-After: 7200", b"", "asks to wait for 120 minutes"),
+    "liar": ("lie", b"toy", "does not continue where the download was interrupted, 2 times in a row"),
+    "sold": ("good", PAGE, "sent a web page, not the file; if the host has moved, try --mirror"),
     "other": ("good", b"toy", "offers 3 bytes, the catalogue says 300000: not the same file"),
     "short": ("unsized", b"toy", "offers 3 bytes, the catalogue says 300000: not the same file"),
 }
@@ -398,7 +399,7 @@ def test_what_cannot_be_fetched_is_named_and_does_not_stop_the_rest(lab, server)
         "none": "Connection refused, 2 times in a row; if the host is gone, try --mirror",
         "ftp": "cannot fetch by ftp",
     }
-    lines = [line for line in told.stderr.splitlines() if "trying again" not in line and "cite" not in line]
+    lines = [line for line in told.stderr.splitlines() if "retrying" not in line and "cite" not in line]
     assert len(lines) == len(held), told.stderr
     for name, line in zip(held, lines, strict=True):
         assert line.startswith(f"fetch-dataset: {name}: {name}.mat: "), line
@@ -409,12 +410,12 @@ def test_what_cannot_be_fetched_is_named_and_does_not_stop_the_rest(lab, server)
         assert asked.count(f"/{name}.mat") == times, name
 
 
-def test_a_missing_readme_is_told_and_no_failure(lab, server):
+def test_a_missing_readme_is_reported_and_not_an_error(lab, server):
     lab.hold(toy=[{"name": "toy.mat"}, {"name": "Readme", "optional": True}])
     told = lab.fetch("toy")
     assert (told.returncode, told.stdout) == (0, f"{lab.home}/raw\n")
     assert "Readme: " in told.stderr
-    assert "the dataset is whole without it" in told.stderr
+    assert "the dataset is complete without it" in told.stderr
 
 
 def test_pauses_grow_and_progress_starts_them_over(lab, server, monkeypatch):
@@ -451,7 +452,7 @@ def without_range(parse):
 def test_a_server_that_falls_silent_is_left(lab, server, monkeypatch):
     monkeypatch.setattr(fetch, "READ_SECONDS", 0.2)
     server.manners["/toy.mat"] = ["stall"]
-    with pytest.raises(tool.Failure, match=r"nothing came for 0.2 s; 150 kB kept"):
+    with pytest.raises(tool.Failure, match=r"no data for 0.2 s; 150 kB kept"):
         fetch.download([f"{server.address}/toy.mat"], lab.folder / "toy.mat.part", None, retries=0)
 
 
@@ -467,7 +468,7 @@ def test_a_file_that_is_not_the_catalogues_is_never_used(lab):
     assert tree(lab.home) == ["downloads/toy.mat.bad"]
 
 
-def test_a_sum_recorded_once_is_held_to(lab, server):
+def test_a_sum_recorded_once_is_checked(lab, server):
     assert lab.fetch("toy").returncode == 0
     server.files["/toy.mat"] = lab.body[::-1]
     told = lab.fetch("--force", "toy")
@@ -496,7 +497,7 @@ def zipped(*members):
     return written.getvalue()
 
 
-OUTSIDE = "refused, nothing unpacked: its member {} would land outside its folder"
+OUTSIDE = "refused, nothing unpacked: its member {} is outside its folder"
 BAD = {
     "up.tar.gz": (tar(GOOD, ("photos/../../evil", b"!")), OUTSIDE.format("'photos/../../evil'")),
     "absolute.tgz": (tar(GOOD, ("/tmp/evil", b"!")), OUTSIDE.format("'/tmp/evil'")),
@@ -505,11 +506,11 @@ BAD = {
     "device.tgz": (tar(GOOD, entry("evil", tarfile.CHRTYPE)), "'evil' is a device"),
     "up.zip": (zipped(GOOD, ("../evil", b"!")), OUTSIDE.format("'../evil'")),
     "link.zip": (zipped(GOOD, (LINKED_ZIP, b"..")), "'link' is a symbolic link"),
-    "torn.tar.gz": (tar(GOOD, ("big", random.Random(2).randbytes(9000)))[:-99], "damaged, or no archive"),
-    "sum.tgz": (tar(GOOD)[:-8] + bytes(8), "damaged, or no archive"),
-    "torn.zip": (zipped(GOOD)[:-30], "damaged, or no archive"),
-    "flipped.tgz": (gzip.compress(FLIPPED), "damaged, or no archive"),
-    "noise.tgz": (b"no archive at all", "damaged, or no archive"),
+    "torn.tar.gz": (tar(GOOD, ("big", random.Random(2).randbytes(9000)))[:-99], "damaged, or not an archive"),
+    "sum.tgz": (tar(GOOD)[:-8] + bytes(8), "damaged, or not an archive"),
+    "torn.zip": (zipped(GOOD)[:-30], "damaged, or not an archive"),
+    "flipped.tgz": (gzip.compress(FLIPPED), "damaged, or not an archive"),
+    "noise.tgz": (b"no archive at all", "damaged, or not an archive"),
 }
 
 
@@ -539,7 +540,7 @@ def test_an_archive_that_was_mended_is_taken(lab, server):
     assert (lab.home / "raw/box" / GOOD[0]).read_bytes() == b"good"
 
 
-def test_an_unpacked_folder_that_gave_way_comes_back(lab, server):
+def test_an_unpacked_folder_that_was_being_replaced_is_restored(lab, server):
     lab.hold(toy=[{"name": f"{name}.zip", "unpack": True} for name in "ab"])
     server.files.update({f"/{name}.zip": zipped(GOOD) for name in "ab"})
     assert lab.fetch("toy").returncode == 0
@@ -569,17 +570,17 @@ def test_a_disk_too_small_is_refused_before_anything_is_fetched(small_disk, lab,
     lab.hold(toy=[{"name": "toy.mat", "size": 900_000}])
     told = lab.fetch("toy")
     assert told.returncode == 1
-    assert "900 kB of disk needed for toy" in told.stderr
-    assert "524 kB free in" in told.stderr
+    assert "900 kB needed for toy" in told.stderr
+    assert "524 kB free" in told.stderr
     assert not server.asked
     lab.hold(toy=[{"name": "toy.mat"}])  # now only the server knows
     server.files["/toy.mat"] = bytes(900_000)
     told = lab.fetch("toy")
-    assert "900 kB of disk needed for the rest of" in told.stderr
+    assert "900 kB needed for the rest of" in told.stderr
     lab.hold(toy=[{"name": "bomb.tgz", "unpack": True}])
     server.files["/bomb.tgz"] = tar(("bomb", bytes(900_000)))
     told = lab.fetch("toy")
-    assert "904 kB of disk needed to unpack it" in told.stderr
+    assert "904 kB needed to unpack it" in told.stderr
     assert "bomb.tgz" in told.stderr
 
 
@@ -589,7 +590,7 @@ def test_a_disk_that_fills_up_keeps_what_has_come(small_disk, lab, server):
     told = lab.fetch("toy")
     assert told.returncode == 1
     assert len(told.stderr.splitlines()) == 2
-    assert f"{lab.home}/downloads/toy.mat.part: No space left on device; what has come is kept" in told.stderr
+    assert f"{lab.home}/downloads/toy.mat.part: No space left on device; partial file kept" in told.stderr
     come = (lab.home / "downloads/toy.mat.part").stat().st_size
     assert come > 400_000
     subprocess.run(["mount", "-o", "remount,size=2m", lab.data], check=True)
@@ -602,7 +603,7 @@ def test_a_file_too_large_for_the_disk_keeps_what_has_come(lab):
     """What every user can have, without a disk of his own: a limit on the size of files."""
     told = lab.fetch("toy", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)))
     assert told.returncode == 1
-    assert "toy.mat.part: File too large; what has come is kept" in told.stderr
+    assert "toy.mat.part: File too large; partial file kept" in told.stderr
     assert (lab.home / "downloads/toy.mat.part").read_bytes() == lab.body[:200_000]
 
 
@@ -638,10 +639,10 @@ def test_rooms_are_rendered_once_for_their_settings(tmp_path):
     assert (raw / "rooms.json").stat().st_ino == made
     large = run(*line, "9000000x9000000", "--as", "large")
     assert large.returncode == 1
-    assert "2.67 PB of disk needed to render 3 photos, " in large.stderr
+    assert "2.67 PB needed to render 3 photos, " in large.stderr
 
 
-def test_what_is_there_is_replaced_by_force_alone(tmp_path):
+def test_only_force_replaces_what_exists(tmp_path):
     line = [COMMAND, "--data", tmp_path, "rooms", "--count", "1,0", "-j", "1", "--size", "16x16"]
     raw = tmp_path / "rooms/raw"
     assert run(*line).returncode == 0
@@ -652,22 +653,22 @@ def test_what_is_there_is_replaced_by_force_alone(tmp_path):
         assert (told.returncode, told.stdout, len(told.stderr.splitlines())) == (1, "", 1), told.stderr
         return told.stderr
 
-    both = "holds rooms of --count 1,0 --size 16x16 --seed 0, not --count 1,0 --size 16x16 --seed 1; give new ones"
-    assert f"{raw}: {both} a folder of their own with --as NAME, or replace it with --force" in refused("--seed", "1")
+    both = "contains rooms of --count 1,0 --size 16x16 --seed 0, not --count 1,0 --size 16x16 --seed 1; use --as"
+    assert f"{raw}: {both} NAME for another folder, or --force to replace this one" in refused("--seed", "1")
     assert (raw / "rooms.json").read_bytes() == made
     beside = run(*line, "--seed", "1", "--as", "rooms-1")
     assert (beside.returncode, beside.stdout) == (0, f"{tmp_path}/rooms-1/raw\n"), beside.stderr
     assert len(list(preparation.reader(tmp_path / "rooms-1/raw", None, {})(tmp_path / "rooms-1/raw"))) == 1
     (raw / "splits.mat").unlink()
-    assert f"{raw}/splits.mat: changed or gone since it was rendered; --force renders {raw} anew" in refused()
+    assert f"{raw}/splits.mat: changed or missing since it was rendered; --force renders {raw} again" in refused()
     assert run(*line, "--seed", "1", "--force").returncode == 0
     assert json.loads((raw / "rooms.json").read_text())["settings"]["seed"] == 1
     (tmp_path / "mine/raw/rgb").mkdir(parents=True)
-    assert f"{tmp_path}/mine/raw: is there, and was not rendered by fetch-dataset" in refused("--as", "mine")
+    assert f"{tmp_path}/mine/raw: exists, but was not rendered by fetch-dataset" in refused("--as", "mine")
 
 
 @pytest.mark.parametrize("ending", ["exception", "SIGKILL"])
-def test_a_folder_that_gave_way_comes_back(tmp_path, ending):
+def test_a_folder_that_was_being_replaced_is_restored(tmp_path, ending):
     """Interrupted between the two renames, the only copy was lost."""
     target, kept, toy = tmp_path / "raw", tmp_path / "kept", tmp_path / "toy"
     for folder, place in ((target, "old"), (kept, "old"), (toy / "raw", "rooms.json")):
@@ -720,15 +721,15 @@ def test_the_list_tells_a_stranger_what_there_is(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (["nyuu", "toy"], 1, "fetch-dataset: no dataset 'nyuu': there are toy"),
+        (["nyuu", "toy"], 1, "fetch-dataset: no dataset 'nyuu'; the catalogue has toy"),
         (["--force"], 2, "Usage:"),
         (["toy", "--retries", "few"], 2, "--retries takes a whole number of at least 0, not 'few'"),
-        (["toy", "--count", "4"], 2, "--count takes two whole numbers with ',' between, not '4'"),
-        (["toy", "--as", "toy-1"], 2, "--as goes with one dataset that is rendered"),
+        (["toy", "--count", "4"], 2, "--count takes two whole numbers separated by ',', not '4'"),
+        (["toy", "--as", "toy-1"], 2, "--as needs exactly one dataset, and one that is rendered"),
         (["toy", "--catalogue", "none.toml"], 1, "no catalogue: none.toml: No such file or directory"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_is_done(lab, server, arguments, status, told):
+def test_wrong_usage_is_reported_before_anything_is_done(lab, server, arguments, status, told):
     line = [COMMAND, "--data", lab.data, *arguments]
     failed = run(*line, env=environment(DATASETS=str(lab.catalogue)))
     assert failed.returncode == status
@@ -741,17 +742,17 @@ def test_wrong_usage_is_told_before_anything_is_done(lab, server, arguments, sta
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("title =", "titel ="), r"\[toy\]: no such key, 'titel'"),
-        (('reader = "make3d"', ""), r"\[toy\]: lacks reader"),
-        (('reader = "make3d"', "reader = 3"), r"\[toy\]: reader = 3 is of the wrong kind"),
-        (('name = "toy.mat"', 'name = "../toy.mat"'), r"'../toy.mat' is no plain file name"),
-        (('name = "toy.mat"', 'name = "toy.mat"\nunpack = true'), r"toy.mat is to be unpacked, but"),
-        (('name = "toy.mat"', 'name = "toy.mat"\nsize = true'), r"file 1: size = True is of the wrong kind"),
+        (("title =", "titel ="), r"\[toy\]: unknown key 'titel'"),
+        (('reader = "make3d"', ""), r"\[toy\]: reader missing"),
+        (('reader = "make3d"', "reader = 3"), r"\[toy\]: reader = 3 has the wrong type"),
+        (('name = "toy.mat"', 'name = "../toy.mat"'), r"'../toy.mat' is not a plain file name"),
+        (('name = "toy.mat"', 'name = "toy.mat"\nunpack = true'), r"toy.mat cannot be unpacked: its suffix"),
+        (('name = "toy.mat"', 'name = "toy.mat"\nsize = true'), r"file 1: size = True has the wrong type"),
         (("[[toy.files]]", "rendered = true\n[[toy.files]]"), "either files or rendered"),
         (("[toy]", "[toy"), "Expected ']'"),
     ],
 )
-def test_a_catalogue_that_says_what_none_says_is_refused(lab, change, told):
+def test_an_invalid_catalogue_is_refused(lab, change, told):
     lab.catalogue.write_text(lab.catalogue.read_text().replace(*change))
     with pytest.raises(tool.Failure, match=told):
         catalogue.read(lab.catalogue)

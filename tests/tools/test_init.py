@@ -68,7 +68,7 @@ def test_what_is_not_frozen_any_longer_is_trained(prepared, files, tmp_path):
     assert len([path for path in theirs if path in ours and not np.array_equal(ours[path], theirs[path])]) >= 20
 
 
-def test_a_run_begins_with_another_and_then_goes_on_with_its_own(prepared, trained, tmp_path):
+def test_a_run_begins_with_another_and_then_continues_with_its_own(prepared, trained, tmp_path):
     words = ["--recipe", "small", "--steps", 16, *options([*SMALL[:-1], "network.dense=[12]", "learning_rate=0"])]
     done = train(prepared, tmp_path / "run", *words, "--init", trained)
     assert done.returncode == 0, done.stderr
@@ -78,14 +78,14 @@ def test_a_run_begins_with_another_and_then_goes_on_with_its_own(prepared, train
     assert after["step"] == 16 and after["field/pooled/dense0/kernel"].shape == (8, 12)
     assert "anew: pooled/dense0, pooled/z" in done.stderr
     again = train(prepared, tmp_path / "run", *words, "--init", trained)
-    assert again.returncode == 0 and "taken" not in again.stderr and "going on from" in again.stderr
+    assert again.returncode == 0 and "taken" not in again.stderr and "continuing from" in again.stderr
 
 
 def test_what_has_no_weights_is_named(prepared, files, tmp_path):
     folder, _ = files
     (tmp_path / "empty").mkdir()
     for words, init, told in (
-        (FCSP, tmp_path / "none.keras", "no run, no file"),
+        (FCSP, tmp_path / "none.keras", "no such run or file"),
         (["--recipe", "small"], tmp_path / "empty", "no checkpoint"),
         (["--recipe", "small"], folder / "bare.keras", "no backbone"),
         (FCSP, folder / "top.weights.h5", "no weights of VGG16"),

@@ -24,12 +24,12 @@ def test_says_what_to_call_on_hosts_of_stdin(tmp_path):
     assert done.returncode == 0 and done.stderr == ""
     *lines, call = done.stdout.splitlines()
     assert call == "PS_NODES=1 WORKERS=10 make distributed RECIPE=dcnf-small"
-    assert [line for line in lines if "each of" in line] == [
-        f"each of {servers} servers carries 0.{megabytes} MB, 1.00 of the mean"
+    assert [line for line in lines if line.startswith("with ")] == [
+        f"with {servers} parameter servers, the largest share is 0.{megabytes} MB, 1.00 of the mean"
         for servers, megabytes in ((2, 2), (4, 1), (8, 0))
     ]
     rows = dict(re.findall(r"^  (\S.*?)  +(.*)$", done.stdout, re.MULTILINE))
-    assert list(rows) == ["nodes", "a round", "an exchange", "a server", "photos a second"]
+    assert list(rows) == ["nodes", "round", "exchange", "server", "photos per second"]
     assert rows["nodes"] == "1 ps, 10 workers, 1 chief"
 
 
@@ -57,16 +57,16 @@ def test_predicts_what_is_asked_for_beside_what_is_recommended(tmp_path):
 def test_measures_a_step_here_where_none_is_given(tmp_path):
     done = run("plan-cluster", "--local", "--json", "--photo", "48x64", *options(TINY), QUICK, cwd=tmp_path)
     found = told(done)
-    assert re.fullmatch(r"plan-cluster: a step takes \S+ s here: \d photos of 48x64 pixels\n", done.stderr)
+    assert re.fullmatch(r"plan-cluster: measured here: \S+ s per step of \d photos of 48x64 pixels\n", done.stderr)
     assert 0 < found["step_seconds"] < 1 and found["asked"] is None and found["call"].startswith("GRID=no PS_NODES=1 ")
     assert (found["recommended"]["servers"], found["recommended"]["workers"]) == (1, len(os.sched_getaffinity(0)))
 
 
-def test_draws_photos_a_second_against_workers(tmp_path):
+def test_draws_photos_per_second_against_workers(tmp_path):
     plot = tmp_path / "plots/speed.svg"
     run("plan-cluster", *STEP, "--plot", plot, QUICK, cwd=tmp_path, stdin=HOSTS)
     texts = [element.text for element in ElementTree.parse(plot).iter() if element.text and element.text.strip()]
-    assert {"workers", "photos a second", "ideal", "1", "1000"} <= set(texts)
+    assert {"workers", "photos per second", "ideal", "1", "1000"} <= set(texts)
     assert sum("Gbit/s" in text for text in texts) == 3
     assert plot.stat().st_size < 10_000
 
@@ -87,7 +87,7 @@ def test_draws_photos_a_second_against_workers(tmp_path):
         ([*STEP, "--plot", "/dev/null/x", QUICK], HOSTS, 1, "/dev/null"),
     ],
 )
-def test_what_makes_no_sense_is_told_in_one_line(tmp_path, arguments, hosts, status, says):
+def test_invalid_values_are_reported_in_one_line(tmp_path, arguments, hosts, status, says):
     done = run("plan-cluster", *arguments, cwd=tmp_path, stdin=hosts)
     assert done.returncode == status and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1 and says in done.stderr
@@ -98,4 +98,4 @@ def test_on_a_terminal_it_says_what_is_missing(tmp_path):
     words = [PROJECT / "bin/plan-cluster", *STEP, QUICK]
     done = subprocess.run(words, stdin=theirs, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     os.close(ours), os.close(theirs)
-    assert done.returncode == 2 and done.stderr.startswith("plan-cluster: send the hosts on stdin")
+    assert done.returncode == 2 and done.stderr.startswith("plan-cluster: no hosts given; send them on stdin")

@@ -95,23 +95,23 @@ ROWS = [
     ("machine", ["0 saves"], 0, "ended with status 0"),
     ("machine", ["1 saves"], 1, "ended with status 1"),
     ("machine", ["2 saves"], 2, "ended with status 2"),
-    ("machine", ["99 saves"], 99, "the same command goes on"),
+    ("machine", ["99 saves"], 99, "run the same command to continue"),
     ("machine", ["75 saves", "137 saves", "0 saves"], 0, "ended with status 0"),
-    ("machine", ["75 none", "75 none", "75 none"], 1, "3 attempts without a new checkpoint, giving up"),
+    ("machine", ["75 none", "75 none", "75 none"], 1, "gave up after 3 attempts without a new checkpoint"),
     ("machine", ["75 none", "75 none", "75 saves", "75 none", "75 none", "0 none"], 0, "ended with status 0"),
     ("pe", ["0 saves"], 0, "ended with status 0"),
     ("pe", ["1 saves"], 1, "ended with status 1"),
     ("pe", ["75 saves", "137 saves", "0 saves"], 0, "ended with status 0"),
     ("pe", ["75 saves node3", "0 saves"], 0, "ended with status 0"),
-    ("pe", ["99 saves"], 75, "job 77 goes on"),
-    ("pe", ["75 saves node3", "75 saves node4"], 75, "job 77 goes on"),
-    ("pe", ["75 none", "75 none", "75 none"], 100, "3 attempts without a new checkpoint, giving up"),
+    ("pe", ["99 saves"], 75, "job 77 continues"),
+    ("pe", ["75 saves node3", "75 saves node4"], 75, "job 77 continues"),
+    ("pe", ["75 none", "75 none", "75 none"], 100, "gave up after 3 attempts without a new checkpoint"),
     ("array", ["0 saves"], 0, "ended with status 0"),
     ("array", ["1 saves"], 1, "ended with status 1"),
     ("array", ["75 saves node3", "137 saves", "0 saves"], 0, "ended with status 0"),
-    ("array", ["99 saves"], 99, "job 2 goes on by itself"),
-    ("array", ["75 saves * node1"], 1, "no slots for all nodes within 3600 s, giving up; free slots by queue: all.q 2"),
-    ("array", ["75 none", "75 none", "75 none"], 100, "3 attempts without a new checkpoint, giving up"),
+    ("array", ["99 saves"], 99, "job 2 continues by itself"),
+    ("array", ["75 saves * node1"], 1, "gave up: no slots for all nodes within 3600 s; free slots by queue: all.q 2"),
+    ("array", ["75 none", "75 none", "75 none"], 100, "gave up after 3 attempts without a new checkpoint"),
 ]
 
 
@@ -155,7 +155,8 @@ def test_where_no_copy_can_be_made_the_job_is_held_and_all_is_saved(cluster):
     one = cluster("pe")
     one.clients("qresub", says('denied: host "node1" is no submit host', 1, 2))
     status, told = one.ends("99 saves")
-    assert status == 100 and 'host "node1" is no submit host; all is saved: the same command goes on' in told
+    refused = 'host "node1" is no submit host; everything is saved: run the same command to continue'
+    assert status == 100 and refused in told
 
 
 def loses_the_qmaster(one: Cluster) -> None:
@@ -166,19 +167,19 @@ def loses_the_qmaster(one: Cluster) -> None:
 
 
 @pytest.mark.parametrize("way", ["pe", "array"])
-def test_who_is_cut_off_leaves_the_run_to_the_others(cluster, way):
+def test_a_host_that_is_cut_off_leaves_the_run_to_others(cluster, way):
     """Other hosts are lost, and the qmaster does not answer: they see the disk too, and one of them has gone on."""
     one = cluster(way)
     loses_the_qmaster(one)
     with (one.folder / "also").open("a") as also:
         also.write('echo "job 78, submitted by node2" > "$here/claim"\n')
     status, told = one.ends("75 saves node2 node3")
-    assert status == 75 and told.splitlines()[-1].endswith("goes on without node1: job 78, submitted by node2")
+    assert status == 75 and told.splitlines()[-1].endswith("continues without node1: job 78, submitted by node2")
     assert one.orders() == []
 
 
 @pytest.mark.parametrize("way", ["pe", "array"])
-def test_who_was_cut_off_goes_on_when_the_qmaster_answers_again_and_nobody_else_has(cluster, way):
+def test_a_host_that_was_cut_off_continues_when_the_qmaster_answers_and_no_other_has(cluster, way):
     one = cluster(way)
     loses_the_qmaster(one)
     process = one.start("75 saves node3", "0 saves")
@@ -195,7 +196,7 @@ def test_who_was_cut_off_goes_on_when_the_qmaster_answers_again_and_nobody_else_
 
 @pytest.mark.parametrize("way", ["machine", "pe", "array"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2])
-def test_who_asks_for_an_end_gets_one(cluster, way, number):
+def test_a_request_to_end_is_honoured(cluster, way, number):
     """By 99 Grid Engine would run the job again."""
     one = cluster(way)
     process = one.start("wait saves")
@@ -221,11 +222,11 @@ def test_what_an_attempt_leaves_behind_ends_with_run_cluster_and_not_before(clus
     assert not psutil.pid_exists(int((one.folder / "left").read_text()))
 
 
-def test_a_limit_of_the_job_is_left_before_it(cluster):
+def test_a_job_stops_before_its_time_limit(cluster):
     """The recorded job has h_rt=300; a tenth of it is for saving."""
     one = cluster("pe")
     one.clients("qstat", f"cat {RECORDED}/job-parallel.xml")
     (one.folder / "also").write_text('echo "$TIMEOUT" > timeout\n')
     status, told = one.ends("0 saves")
-    assert status == 0 and "until second 270" in told
+    assert status == 0 and "for at most 270 s" in told
     assert 200 < int((one.folder / "timeout").read_text()) <= 270

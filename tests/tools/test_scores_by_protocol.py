@@ -54,11 +54,11 @@ def predictions(folder, frames, factor, names=TEST):
     return folder
 
 
-def test_anybodys_depth_maps_by_nyus_two_protocols(frames, tmp_path):
+def test_depth_maps_from_elsewhere_by_nyus_two_protocols(frames, tmp_path):
     maps = predictions(tmp_path / "maps", frames, 1.1)
     ask = ("score-depth", "--json", "--save", "kept.json", "--protocol")
     done = run(*ask, "nyu", maps, frames, cwd=tmp_path)
-    assert done.returncode == 0 and done.stderr.count("\n") == 1 and "nyu is of 654" in done.stderr
+    assert done.returncode == 0 and done.stderr.count("\n") == 1 and "nyu has 654" in done.stderr
     (one,) = json.loads(done.stdout).values()
     assert one == json.loads((tmp_path / "kept.json").read_text())["prediction"]
     assert one["protocol"] == "nyu" and one["headline"] == "pooled over pixels"
@@ -73,7 +73,7 @@ def test_anybodys_depth_maps_by_nyus_two_protocols(frames, tmp_path):
     assert one["mean of images"]["rel"] == pytest.approx(0.1, rel=1e-3)
 
 
-def test_a_prediction_that_is_not_there_or_of_no_use_refuses_its_photo(frames, tmp_path):
+def test_a_missing_or_unusable_prediction_refuses_its_photo(frames, tmp_path):
     maps = predictions(tmp_path / "maps", frames, 1.1, names=(3, 5))
     hole = np.full((480, 640), 3, np.float32)
     hole[7, 7] = 0
@@ -105,7 +105,7 @@ def test_make3d_by_its_two_protocols(tmp_path):
     for name, share in (("make3d-c1", 0), ("make3d-c2", 0.2)):
         done = run("score-depth", "--json", "--scale", 0.01, "--protocol", name, "maps", "raw", cwd=tmp_path)
         (one,) = json.loads(done.stdout).values()
-        assert done.returncode == 0 and f"{name} is of 134" in done.stderr
+        assert done.returncode == 0 and f"{name} has 134" in done.stderr
         assert one["pixels"] == pytest.approx((0.8 + share) * 460 * 345, rel=1e-3)
         expected = (0.1 * 0.8 + 0.45 * share) / (0.8 + share)
         assert one["mean of images"]["rel"] == pytest.approx(expected, rel=0.01)
@@ -125,7 +125,7 @@ def test_a_run_of_other_photos_is_scored_beside_the_mean_depth(frames, trained, 
     expected = np.mean([np.mean(abs(constant - columns - further) / (columns + further)) for further in (1, 2)])
     assert mean["mean of images"]["rel"] == pytest.approx(expected, rel=1e-3)
     done = run(*ask, "--published", "--limit", 1, cwd=tmp_path)
-    assert done.returncode == 0 and "the paper has no row by nyu-eigen" in done.stdout
+    assert done.returncode == 0 and "the paper has no scores by nyu-eigen" in done.stdout
     assert (
         "field: 16 steps on 12 photos, weights from none" in done.stdout
         and "scored here: 1 of 654 photos" in done.stdout
@@ -157,12 +157,12 @@ def test_a_run_s_predictions_are_scored_as_they_are_whatever_its_recipe_clamps_t
         (["--published", ".", "."], 2, "see --help"),
     ],
 )
-def test_what_cannot_be_scored_is_told_in_one_line(tmp_path, arguments, status, said):
+def test_what_cannot_be_scored_is_reported_in_one_line(tmp_path, arguments, status, said):
     done = run("score-depth", *arguments, cwd=tmp_path)
     assert done.returncode == status and said in done.stderr.splitlines()[0] and done.stdout == ""
 
 
-def test_make_reproduce_goes_from_download_to_the_table_and_goes_on_where_it_was(tmp_path):
+def test_make_reproduce_goes_from_download_to_the_table_and_continues_where_it_was(tmp_path):
     (tmp_path / "far").mkdir()
     photos, depths = scenes(8, 480, 640)
     far = write_nyu(tmp_path / "far", photos, depths, train=range(1, 7), test=(7, 8))
@@ -194,7 +194,7 @@ def test_make_reproduce_goes_from_download_to_the_table_and_goes_on_where_it_was
             capture_output=True, text=True, timeout=200, env=os.environ | {"DATASETS": f"{tmp_path}/catalogue.toml"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert "2 photos scored; nyu is of 654: these are not scores of the benchmark" in done.stderr
+        assert "only 2 photos are scored, but nyu has 654: these are not benchmark scores" in done.stderr
         return done.stdout[done.stdout.index("  rel ") :]
 
     table = reproduce()

@@ -31,18 +31,18 @@ def test_a_run_holds_what_it_says_and_is_its_owners_alone(trained):
     assert command["time"] and command["host"] and command["python"] and command["tensorflow"] and command["commit"]
 
 
-def test_training_goes_on_from_the_newest_checkpoint_and_only_with_the_same_recipe(prepared, trained, tmp_path):
+def test_training_continues_from_the_newest_checkpoint_and_only_with_the_same_recipe(prepared, trained, tmp_path):
     again = tmp_path / "again"
     shutil.copytree(trained, again)
     ask = ("train-depth", "--run", again, *TRAIN, *shards(prepared, "train"))
     done = run(*ask, "--steps", 24, cwd=tmp_path)
-    assert done.returncode == 0 and "going on from" in done.stderr and "step 16 of 24" in done.stderr
-    assert "keeps the schedule of 16 steps that it began with; steps beyond it have 0.01 of its highest" in done.stderr
+    assert done.returncode == 0 and "continuing from" in done.stderr and "step 16 of 24" in done.stderr
+    assert "keeps the schedule of 16 steps that it started with; later steps have 0.01 of its highest" in done.stderr
     assert done.stdout.strip() == str(again / "checkpoints/000000024.npz")
     last = json.loads((again / "commands.jsonl").read_text().splitlines()[-1])
     assert last["steps"] == 24 and last["begins"] == str(again / "checkpoints/000000016.npz")
     done = run(*ask, "--set", "batch_size=3", cwd=tmp_path)
-    assert done.returncode == 1 and "begun with another recipe (batch_size = 2, now 3" in done.stderr
+    assert done.returncode == 1 and "started with another recipe (batch_size = 2, now 3" in done.stderr
 
 
 def test_one_seed_gives_one_training(prepared, tmp_path):
@@ -67,7 +67,7 @@ def differing(one: dict, other: dict) -> list[str]:
 
 
 def test_a_training_that_was_interrupted_ends_as_one_that_was_not(prepared, tmp_path):
-    """200 steps; 80 and 120 more; and 200 with three kills, each going on from whatever checkpoint was the last."""
+    """200 steps; 80 and 120 more; and 200 with three kills, each continuing from the last checkpoint."""
     own = [*TINY, *RANDOM, "round_steps=4", "validation_steps=40", "loss=likelihood", "checkpoint_seconds=0"]
     words = [*("--recipe", QUICK), *options(own), *shards(prepared, "train")]
 
@@ -139,7 +139,7 @@ def test_what_is_not_finite_is_a_failure_that_names_the_last_good_checkpoint(
     done = run("train-depth", "--run", bad, *TRAIN, *own, "--steps", steps, *shards(prepared, "train"), cwd=tmp_path)
     assert done.returncode == 1 and "trained to step" not in done.stderr, done.stderr
     assert "not finite near step" in done.stderr and "last good checkpoint is " in done.stderr
-    assert "000000016.npz; a lower learning_rate may help" in done.stderr
+    assert "000000016.npz; try a lower learning_rate" in done.stderr
     assert ("variables are not finite near step 17" in done.stderr) == (steps == 17), done.stderr
     assert sorted((bad / "checkpoints").iterdir()) == before
 
@@ -197,7 +197,7 @@ def test_a_checkpoint_of_other_records_is_not_exported(trained, tmp_path):
     assert "made with superpixels grid:12, " in done.stderr and "survey.json says superpixels grid:9, " in done.stderr
 
 
-def test_photos_added_and_gone_are_told_and_what_is_held_out_stays_so(prepared, trained, tmp_path):
+def test_photos_added_and_gone_are_reported_and_what_is_held_out_stays_so(prepared, trained, tmp_path):
     again = tmp_path / "again"
     shutil.copytree(trained, again)
     first = {line.split("\t")[0]: line.split("\t")[2] for line in (again / "photos.tsv").read_text().splitlines()}
@@ -210,22 +210,22 @@ def test_photos_added_and_gone_are_told_and_what_is_held_out_stays_so(prepared, 
     ask = ("train-depth", "--run", again, *TRAIN, "--steps", 24, *edited(prepared, tmp_path / "other", change))
     done = run(*ask, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "1 added, 1 gone, 11 changed" in done.stderr
+    assert "1 added, 1 removed, 11 changed" in done.stderr
     now = {line.split("\t")[0]: line.split("\t")[2] for line in (again / "photos.tsv").read_text().splitlines()}
     assert new in now and gone not in now
     assert [source for source, part in now.items() if part == "held-out"] == [held_out]
-    assert "photos are not those" not in run(*ask, cwd=tmp_path).stderr
+    assert "photos differ from those" not in run(*ask, cwd=tmp_path).stderr
 
 
-def test_a_photo_without_a_measurement_and_photos_of_the_training_are_told(prepared, trained, tmp_path):
+def test_a_photo_without_a_measurement_and_photos_of_the_training_are_reported(prepared, trained, tmp_path):
     def change(patch):
         blind = patch.source.endswith("#3")
         return patch._replace(depth_map=patch.depth_map * np.nan, depth=patch.depth * np.nan) if blind else patch
 
     done = run("score-depth", "--run", trained, *edited(prepared, tmp_path / "o", change), cwd=tmp_path)
     assert done.returncode == 1 and "field, scored: 100.0%" in done.stdout
-    assert "nyu_depth_v2_labeled.mat#3: no measured pixel" in done.stderr
-    assert f"11 of these photos are of the training of {trained}: their scores are no test's" in done.stderr
+    assert "nyu_depth_v2_labeled.mat#3: skipped, it has no measured pixel" in done.stderr
+    assert f"11 of these photos were used to train {trained}: these are not test scores" in done.stderr
 
 
 def test_missing_shards_are_named(prepared, tmp_path):
@@ -251,4 +251,4 @@ def test_without_a_held_out_photo_the_uncertainty_is_marked_as_not_calibrated(pr
         done = run(words[0], "--run", tmp_path / "run", *words[1:], cwd=tmp_path)
         assert done.returncode == 0 and marked in done.stderr, done.stderr
     done = run("export-model", "--run", tmp_path / "run", "--checkpoint", "best", cwd=tmp_path)
-    assert done.returncode == 1 and "take --checkpoint newest" in done.stderr
+    assert done.returncode == 1 and "use --checkpoint newest" in done.stderr

@@ -252,7 +252,7 @@ def lifelines(watching: subprocess.Popen) -> int:
     return sum(one.status == psutil.CONN_ESTABLISHED for one in psutil.Process(watching.pid).net_connections())
 
 
-def test_nodes_are_told_of_a_worker_may_come_back_and_the_end_of_a_ps_ends_the_command(tmp_path, start):
+def test_nodes_are_reported_a_worker_may_return_and_the_end_of_a_ps_ends_the_command(tmp_path, start):
     all_of_them = ["ps 0 anna", "worker 0 bert", "worker 1 carl", "worker 2 bert", "worker 3 dora", "worker 4 carl"]
     attempt = Attempt(tmp_path, start, *all_of_them, lifeline__ASK_SECONDS=0.3, watch__TOLD_SECONDS=0.1)
     watching = attempt.watch()
@@ -268,15 +268,15 @@ def test_nodes_are_told_of_a_worker_may_come_back_and_the_end_of_a_ps_ends_the_c
     shown = run("cluster-status", "--run", attempt.run).stdout
     assert re.search(r"^ps +0 +anna +4711 +serving +300 MB +0\.5$", shown, re.MULTILINE), shown
     assert re.search(r"^worker +2 +bert +- +awaited +- +-$", shown, re.MULTILINE), shown
-    assert "starting (3 of 6 are there)" in shown
+    assert "starting (3 of 6 are ready)" in shown
 
     nodes["worker 1 carl"].kill()
     attempt.become(worker_1="gone")
-    assert attempt.said() == "watch-nodes: worker 1 on carl has ended, it has 45 s to come back\n"
+    assert attempt.said() == "watch-nodes: worker 1 on carl has ended; waiting 45 s for it to restart\n"
     back = attempt.node("worker 1 emil")
     attempt.become(worker_1="serving")
     assert attempt.nodes()["worker 1"]["pid"] == back.pid and attempt.nodes()["worker 1"]["host"] == "emil"
-    assert attempt.said().endswith("watch-nodes: worker 1 on emil starts again\n")
+    assert attempt.said().endswith("watch-nodes: worker 1 on emil has restarted\n")
     # One that comes before the end of the one before it was noticed is not taken for it.
     twin = attempt.node("worker 1 emil")
     wait_for(lambda: attempt.nodes()["worker 1"].get("pid") == twin.pid, SOON)
@@ -289,7 +289,7 @@ def test_nodes_are_told_of_a_worker_may_come_back_and_the_end_of_a_ps_ends_the_c
     nodes["ps 0 anna"].kill()
     assert watching.wait(SOON) == 75
     assert attempt.got() == ["TERM"]
-    assert attempt.said().endswith("watch-nodes: ps 0 on anna has ended: ending this attempt\n")
+    assert attempt.said().endswith("watch-nodes: ps 0 on anna has ended; ending this attempt\n")
     assert attempt.states()["ps 0"] == "gone"
     # On bert a node serves; carl and dora were never heard of.
     assert (attempt.here / "lost").read_text() == "carl\ndora\n"
@@ -307,7 +307,7 @@ def test_a_command_that_does_not_end_is_killed_soon_when_the_cluster_broke(tmp_p
     assert watching.wait(SOON) == 75 and time.monotonic() - began > 1
     assert attempt.got() == ["TERM"]
     wait_for(lambda: not session(watching), SOON)  # a sleep of the shell's
-    assert attempt.said().count("bash does not end: killed") == 1
+    assert attempt.said().count("bash does not end; killed it") == 1
 
 
 def test_without_parameter_servers_the_chief_has_a_port_and_the_end_of_a_worker_ends_the_command(tmp_path, start):
@@ -321,7 +321,7 @@ def test_without_parameter_servers_the_chief_has_a_port_and_the_end_of_a_worker_
     attempt.become(worker_0="starting", worker_1="starting")
     nodes[1].kill()
     assert watching.wait(SOON) == 75 and attempt.got() == ["TERM"]
-    assert attempt.said() == "watch-nodes: worker 1 on carl has ended: ending this attempt\n"
+    assert attempt.said() == "watch-nodes: worker 1 on carl has ended; ending this attempt\n"
     assert not (attempt.here / "chief-0.json").exists()
     assert nodes[0].wait(SOON) == 0
 
@@ -341,7 +341,7 @@ def without_ps(attempt: Attempt) -> None:
     wait_for(lambda: "ps 0 on anna has ended" in attempt.said(), SOON)
 
 
-def test_why_a_command_failed_is_told_and_only_a_broken_cluster_is_tried_again(tmp_path, start):
+def test_why_a_command_failed_is_reported_and_only_a_broken_cluster_is_tried_again(tmp_path, start):
     def end(number: int, status: int, before=lambda attempt: None) -> tuple[int, str | None, str]:
         """What became of a command that ends with `status` when something came before: its status, `lost`, a line."""
         (tmp_path / f"{number}").mkdir()
@@ -355,10 +355,10 @@ def test_why_a_command_failed_is_told_and_only_a_broken_cluster_is_tried_again(t
         status = watching.wait(SOON)
         return status, lost.read_text() if lost.exists() else None, attempt.said().removesuffix("\n").split("\n")[-1]
 
-    broke = "watch-nodes: ps 0 on anna has ended: ending this attempt"
-    away = "watch-nodes: worker 0 on bert has ended, it has 45 s to come back"
+    broke = "watch-nodes: ps 0 on anna has ended; ending this attempt"
+    away = "watch-nodes: worker 0 on bert has ended; waiting 45 s for it to restart"
     ends = {
-        (1,): (75, "bert\n", "watch-nodes: worker 0 on bert never came"),
+        (1,): (75, "bert\n", "watch-nodes: worker 0 on bert never connected"),
         (1, without_worker): (75, "", "watch-nodes: worker 0 on bert has ended"),
         # The command's own failure, and what it did in spite of everything.
         (1, whole): (1, None, ""),
@@ -381,7 +381,7 @@ def test_a_node_that_was_given_up_ends_the_command(attempt):
     attempt.node("ps 0 anna")
     (attempt.here / "worker-0.failed").touch()  # keep-node leaves it
     assert watching.wait(SOON) == 75 and attempt.got() == ["TERM"]
-    assert attempt.said() == "watch-nodes: worker 0 on bert has failed, see its log: ending this attempt\n"
+    assert attempt.said() == "watch-nodes: worker 0 on bert has failed; see its log; ending this attempt\n"
 
 
 def test_news_that_come_while_the_state_is_written_do_no_harm(tmp_path, start):
@@ -428,7 +428,7 @@ def parted(sent: bytes) -> tuple[bytes, bytes]:
     return sent[4:end], sent[end:]
 
 
-def test_strangers_never_join_disturb_nobody_and_learn_nothing(tmp_path, start):
+def test_strangers_never_join_disturb_or_learn_anything(tmp_path, start):
     attempt = Attempt(tmp_path, start, lifeline__HELLO_SECONDS=4)
     watching = attempt.watch()
     there = ("127.0.0.1", attempt.watcher().port)
@@ -559,7 +559,7 @@ PRETENDERS = {
 
 
 @pytest.mark.parametrize("how", PRETENDERS)
-def test_a_node_joins_nobody_who_does_not_know_the_token(attempt, tmp_path, monkeypatch, how):
+def test_a_node_joins_no_watcher_without_the_token(attempt, tmp_path, monkeypatch, how):
     """worker-node itself, which must not even import TensorFlow for somebody like that."""
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "tensorflow.py").write_text("import pathlib; pathlib.Path(__file__).with_name('seen').touch()")
@@ -569,7 +569,7 @@ def test_a_node_joins_nobody_who_does_not_know_the_token(attempt, tmp_path, monk
     words += ["--watcher", f"127.0.0.1:{pretender.port}"]
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"), prepend=os.pathsep)
     done = run(*words)
-    assert done.stderr == "worker-node: worker 0 ended: nobody watches this attempt\n"
+    assert done.stderr == "worker-node: worker 0 ended: no watch-nodes watches this attempt\n"
     assert done.returncode == 0
     assert not (tmp_path / "fake" / "seen").exists() and not list(attempt.here.glob("worker*"))
     assert pretender.reached == (how != "nobody")
@@ -577,7 +577,7 @@ def test_a_node_joins_nobody_who_does_not_know_the_token(attempt, tmp_path, monk
     assert b"bert" not in pretender.bytes and b"worker" not in pretender.bytes
 
 
-def test_nodes_that_came_to_a_stranger_cannot_be_made_to_answer_each_other():
+def test_a_stranger_cannot_make_nodes_answer_each_other():
     """What one node asks, another could answer: it has the token too."""
     with socket.create_server(("127.0.0.1", 0)) as stranger, ThreadPoolExecutor() as nodes:
         who = {"role": "worker", "index": 0, "host": "bert", "pid": 1}
@@ -611,7 +611,7 @@ def test_nodes_end_at_once_when_the_watcher_is_killed(attempt):
         assert node.wait(SOON) == 0 and node.log.read_text() == "joined\nwatcher ended\n"
 
 
-def test_who_is_suspended_goes_on_where_it_was(tmp_path, start):
+def test_a_suspended_process_continues_where_it_was(tmp_path, start):
     """The watcher, and then a node: the kernel of a suspended process still answers."""
     asking = 0.4  # seconds between two questions
     attempt = Attempt(tmp_path, start, lifeline__ASK_SECONDS=asking, watch__TOLD_SECONDS=0.1)

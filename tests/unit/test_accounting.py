@@ -98,7 +98,7 @@ Total System Usage
     assert record.deleted_by == "root@head"
 
 
-def test_what_is_no_record_is_left_out():
+def test_lines_that_are_not_records_are_skipped():
     assert read_qacct("") == read_qacct("error: job id 12 not found\n") == []
 
 
@@ -225,7 +225,7 @@ def test_a_line_that_is_still_being_written_is_left_out():
     assert found[0] is None and found[-1] == "ada" and set(found) <= {None, "", "a", "ad", "ada"}
 
 
-def test_a_name_of_a_task_holds_for_that_task_alone():
+def test_a_deletion_of_a_task_counts_only_for_that_task():
     log = ["11/24/2026 02:28:37|worker|head|I|ada has registered the job-array task 31.1 for deletion"]
     assert deleted_by("31.1", log) == "ada" and deleted_by("31", log) == "ada"
     assert deleted_by("31.2", log) is None
@@ -241,15 +241,15 @@ def test_what_ended_well_needs_no_explanation(name):
 
 
 def test_killed_for_memory():
-    used = "killed for memory: it used 204 MB on node1.grid.test, and h_vmem=200M was asked for its one slot; "
+    used = "killed for memory: it used 204 MB on node1.grid.test, and it requested h_vmem=200M for its one slot; "
     hint = "(h_vmem is multiplied by the slots on each host, and counts mapped memory)"
-    assert why("mem") == f"{used}ask for more: MEMORY=400M {hint}"
+    assert why("mem") == f"{used}request more with MEMORY=400M {hint}"
 
 
 def test_memory_is_counted_for_each_host_of_a_parallel_job():
     assert why("mem_pe").startswith(
-        "killed for memory: it used 458 MB on node1.grid.test, and h_vmem=200M was asked for each slot, 800 MB for its "
-        "4 slots, about 400 MB on each host; ask for more: MEMORY=400M"
+        "killed for memory: it used 458 MB on node1.grid.test, and it requested h_vmem=200M per slot, 800 MB for its "
+        "4 slots, about 400 MB on each host; request more with MEMORY=400M"
     )
 
 
@@ -280,10 +280,11 @@ def test_a_program_that_is_refused_memory_fails_by_itself():
 def test_killed_for_time():
     rest = "or set TIMEOUT to stop and save before the limit"
     assert why("h_rt") == (
-        f"killed for time: it ran 6 s, and h_rt allows 5 s; ask for more, REQUEST='-l h_rt=10', {rest}"
+        f"killed for time: it ran 6 s, and h_rt allows 5 s; request more with REQUEST='-l h_rt=10', {rest}"
     )
     assert why("h_rt_slots").startswith("killed for time: it ran 5 s, and h_rt allows 4 s")  # slots do not multiply it
-    assert why("s_rt").startswith("killed for time: it ran 4 s, and s_rt allows 3 s; ask for more, REQUEST='-l s_rt=6'")
+    limit = "killed for time: it ran 4 s, and s_rt allows 3 s; request more with REQUEST='-l s_rt=6'"
+    assert why("s_rt").startswith(limit)
 
 
 def test_a_queue_limits_the_time_too():
@@ -298,7 +299,7 @@ def test_the_limit_that_was_reached_last_ended_the_job():
     assert "its queue allows 1 h 30 min;" in ended(**ran, limits=(5400, 60), asked={"h_rt": "INFINITY"})
 
 
-def test_a_kill_long_after_a_limit_is_not_put_down_to_it():
+def test_a_kill_long_after_a_limit_is_not_attributed_to_it():
     killed = {"failed": 100, "exit_status": 137, "asked": {"s_rt": "10"}}
     assert "killed for time" in ended(**killed, end=1010.0 + 60)  # the qmaster warned it first
     assert "qdel" in ended(**killed, end=1010.0 + 600)
@@ -311,13 +312,13 @@ def test_a_limit_ends_a_job_by_some_signals_only(status, is_time):
 
 def test_killed_for_cpu_time():
     assert why("h_cpu") == (
-        "killed for CPU time: it used 3 s, and h_cpu=3 was asked for each slot; ask for more: REQUEST='-l h_cpu=6'"
+        "killed for CPU time: it used 3 s, and it requested h_cpu=3 per slot; request more with REQUEST='-l h_cpu=6'"
     )
 
 
 def test_a_limit_that_was_not_asked_for_is_the_queues():
     assert ended(failed=37, exit_status=137).startswith(
-        "killed at a limit on run time, CPU time or memory after 10 s, with 1 MB used: none that it asked for"
+        "killed at a limit on run time, CPU time or memory after 10 s, with 1 MB used: not its own"
     )
 
 
@@ -341,10 +342,10 @@ def test_who_deleted_it_where_that_is_known():
 
 def test_trouble_of_a_host():
     assert ended(failed=19, start=None, host="n1") == (
-        "did not start on n1 (failed 19, before writing exit_status): the host or Grid Engine's process on it died "
+        "did not start on n1 (failed 19, before writing exit_status): the host, or Grid Engine's process on it, died "
         "while the job ran; leave the host out with REQUEST='-l hostname=!(n1)', and tell your administrator"
     )
-    assert "failed on n1 after 10 s (failed 20, found unexpected error file): trouble of the host" in ended(failed=20)
+    assert "failed on n1 after 10 s (failed 20, found unexpected error file): a problem of the host" in ended(failed=20)
     assert "failed 21, in recognizing job): Grid Engine's daemon" in ended(failed=21)
     assert "failed 8, in prolog): the site's own script failed" in ended(failed=8)
     assert "failed 77, unknown to this tool" in ended(failed=77)
@@ -352,10 +353,10 @@ def test_trouble_of_a_host():
 
 def test_a_log_or_a_folder_that_is_not_there():
     assert why("output") == (
-        "did not start on node2.grid.test (failed 26, opening input/output file): its log cannot be written there: "
+        "did not start on node2.grid.test (failed 26, opening input/output file): its log cannot be written there; "
         "name a folder that exists on every host, with -o; then clear the error: qmod -cj 8"
     )
-    assert "its working folder is not there" in why("folder") and why("folder").endswith("qmod -cj 9")
+    assert "its working folder does not exist there" in why("folder") and why("folder").endswith("qmod -cj 9")
 
 
 def test_a_job_that_is_run_again():
@@ -369,7 +370,7 @@ def test_a_job_that_is_run_again():
     ("status", "start"),
     [
         (1, "failed (exit status 1) after 10 s; see its log"), (2, "wrong settings (exit status 2) after 10 s"),
-        (75, "goes on in a copy of this job (exit status 75)"), (99, "asked to be run again (exit status 99)"),
+        (75, "continues in a copy of this job (exit status 75)"), (99, "asked to be run again (exit status 99)"),
         (127, "failed (exit status 127) after 10 s: a command was not found"), (255, "failed (exit status 255)"),
         (143, "failed (exit status 143) after 10 s: a command in it died by signal TERM (15); see its log"),
     ],
@@ -380,7 +381,7 @@ def test_the_exit_status_of_the_script(status, start):
 
 def test_exit_status_100_is_the_error_state():
     assert why("exit_100") == (
-        "put itself into the error state (exit status 100) after 0 s: see its log; then run it again with qmod -cj 7, "
+        "put itself into the error state (exit status 100) after 0 s; see its log, then run it again with qmod -cj 7, "
         "or delete it with qdel 7"
     )
 
@@ -429,25 +430,25 @@ def test_sizes_are_for_people(count, text):
 def test_error_reasons_in_plain_words():
     exit_100, log, folder = lines("error_reasons")
     assert explain_errors([log], "8") == (
-        "cannot write its log /nowhere/x (No such file or directory): name a folder that exists on every host, with "
-        "-o, or make it; then clear the error: qmod -cj 8"
+        "cannot write its log /nowhere/x (No such file or directory); name a folder that exists on every host, with "
+        "-o, or create it; then clear the error: qmod -cj 8"
     )
     assert explain_errors([folder, folder]) == (
-        "cannot enter its working folder /nowhere/y (No such file or directory): make it, on a disk every host shares; "
+        "cannot enter its working folder /nowhere/y (No such file or directory); create it on a shared disk; "
         "then clear the error: qmod -cj ID"
     )
     assert explain_errors([exit_100, log]).startswith(
-        "it put itself into the error state, with exit status 100: see its log; cannot"
+        "it put itself into the error state, with exit status 100; see its log; cannot"
     )
 
 
 @pytest.mark.parametrize(
     ("reason", "part"),
     [
-        ('can\'t get password entry for user "ada". Either user does not exist or', "does not know the user ada:"),
+        ('can\'t get password entry for user "ada". Either user does not exist or', "does not know the user ada;"),
         ('11/24/2026 02:26:33.123 [0:1]: can\'t stat() "/x/y" as stdout_path: Permission denied KRB5CCNAME=none uid=1',
          "cannot use /x/y (Permission denied"),
-        ('11/24/2026 02:26:33 [1:2]: unable to find shell "/bin/zsh"', "the shell /bin/zsh is not there"),
+        ('11/24/2026 02:26:33 [1:2]: unable to find shell "/bin/zsh"', "the shell /bin/zsh does not exist"),
         ("11/24/2026 02:26:33 [1:2]: exit_status of prolog = 1", "the site's prolog ended with exit status 1"),
         ("11/24/2026 02:26:33 [1:2]: can't open stdin file \"/in\": No such file", "cannot read /in (No such file)"),
     ],

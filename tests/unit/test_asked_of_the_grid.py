@@ -44,7 +44,7 @@ def test_settings_are_read_with_their_defaults():
         ("REQUEST", "-l 'x", "REQUEST: No closing quotation"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_named(name, value, said):
+def test_invalid_values_are_named(name, value, said):
     with pytest.raises(UsageError) as told:
         given(**{name: value})
     assert said in str(told.value)
@@ -53,7 +53,7 @@ def test_what_makes_no_sense_is_named(name, value, said):
 def test_paths_that_grid_engine_reads_otherwise_are_refused():
     settings.check_for_grid(given(RUN_DIR="/a-b_c.d/e@f+1=2%~"))
     for odd in ":$&('; *,é":
-        with pytest.raises(Failure, match="paths take letters"):
+        with pytest.raises(Failure, match="paths may have only letters"):
             settings.check_for_grid(given(DATA_DIR=f"/x{odd}y"))
 
 
@@ -77,11 +77,11 @@ def test_memory_of_a_node_is_asked_for_as_the_site_counts_it(complexes, slots, a
     assert submission.memory(8 * GB, slots, complexes) == ["-l", asked]
 
 
-def test_a_site_without_memory_is_told():
+def test_a_site_without_memory_is_reported():
     no_memory = {"mem_free": Complex("mf", "INT", "<=", "YES", "NO")}
     not_asked_for = {"h_vmem": Complex("h_vmem", "MEMORY", "<=", "NO", "YES")}
     for complexes in ({}, no_memory, not_asked_for, site(h_vmem="JOB")):
-        with pytest.raises(Failure, match="ask for it in REQUEST"):
+        with pytest.raises(Failure, match="own request in REQUEST"):
             submission.memory(GB, 1, complexes)
 
 

@@ -35,7 +35,7 @@ def places(nodes: list[Node], role: str) -> list[str]:
 # ----------------------------------------------------------------------------------------------------------- hosts
 
 
-def test_hosts_are_read_with_what_is_told_of_them():
+def test_hosts_are_read_with_their_resources():
     lines = ["# name slots gpus memory", "", "anna 8", "bert 4 2 64G # the new one", "carl 2 0 512M", "dora 1 1 4096"]
     assert hosts.read([line + "\n" for line in lines]) == [
         Host("anna", 8),
@@ -164,7 +164,7 @@ def test_a_plan_as_text_reads_back_the_same():
     ("line", "told"),
     [("boss 0 a 0 -", "line 2"), ("ps x a 0 -", "line 2"), ("ps 0 a", "line 2"), ("chief 0 b 1 -", "second time")],
 )
-def test_what_is_no_plan_is_refused_by_its_line(line, told):
+def test_an_invalid_plan_is_refused_with_its_line(line, told):
     message = failure(lambda: plan.read(["chief\t0\ta\t0\t-", line], "plan.tsv"))
     assert told in message and message.startswith("plan.tsv: ")
     assert "empty" in failure(lambda: plan.read(["\n"], "stdin"))
@@ -231,7 +231,7 @@ SPOILED = [
 
 
 @pytest.mark.parametrize("how", SPOILED)
-def test_what_is_no_announcement_of_this_attempt_is_never_joined(tmp_path, how):
+def test_announcements_of_other_attempts_are_never_joined(tmp_path, how):
     announce(tmp_path, "ps", 0)
     announce(tmp_path, "worker", 0)
     spoiled(tmp_path, how)
@@ -239,7 +239,7 @@ def test_what_is_no_announcement_of_this_attempt_is_never_joined(tmp_path, how):
     assert told == "1 of 3 nodes have not announced themselves within 0 s: worker 1 on c"
 
 
-def test_a_spoiled_announcement_made_good_later_is_read_again(tmp_path):
+def test_a_spoiled_announcement_repaired_later_is_read_again(tmp_path):
     announce(tmp_path, "ps", 0)
     announce(tmp_path, "worker", 0)
     spoiled(tmp_path, "empty")
@@ -292,7 +292,7 @@ def test_without_parameter_servers_the_chief_is_awaited_too(tmp_path):
     assert announcements.gathered(folder, "worker", 0, mine._replace(port=4001)) is None  # of an earlier cluster
 
 
-def test_a_held_port_is_free_for_nobody_but_who_shares_it():
+def test_a_held_port_is_free_only_for_a_server_that_shares_it():
     holder, port = lifeline.held(0)
     with holder, socket.socket() as other:
         with pytest.raises(OSError, match="in use"):
@@ -314,7 +314,7 @@ def test_an_announcement_is_withdrawn_by_its_own_node_alone(tmp_path):
     assert not list(folder.iterdir())
 
 
-def test_an_attempt_shall_end_when_the_stop_file_is_there_or_the_attempt_is_gone(tmp_path):
+def test_an_attempt_ends_when_the_stop_file_is_there_or_the_attempt_is_gone(tmp_path):
     assert announcements.stop_asked(tmp_path / "gone")
     assert not announcements.stop_asked(tmp_path)
     (tmp_path / "stop").touch()
@@ -329,7 +329,7 @@ ARGUMENTS = {
 }  # fmt: skip
 
 
-def test_a_node_is_named_as_grid_engine_names_its_host_and_lives_with_whoever_started_it(monkeypatch):
+def test_a_node_is_named_as_grid_engine_names_its_host_and_ends_with_its_starter(monkeypatch):
     monkeypatch.setenv("HOSTNAME", "node7.cluster")
     asked = node.asked("ps", ARGUMENTS)
     assert (asked.role, asked.index, asked.host, asked.port) == ("ps", 3, "node7.cluster", None)

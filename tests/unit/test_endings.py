@@ -65,7 +65,7 @@ def test_too_little_time_for_another_attempt_is_left_to_later(way):
         assert then(ended, way, left) is expected, (ended, left)
 
 
-def test_whoever_is_asked_to_stop_never_goes_on_by_itself():
+def test_a_run_that_was_stopped_never_continues_by_itself():
     for ended_with, lost, reachable in itertools.product((1, 2, 75, 99, 130, 137, 143), ((), ("a",), ("*",)), (0, 1)):
         ended = end(Facts(ended_with, True, lost, bool(reachable)))
         assert ended is End.STOPPED
@@ -73,5 +73,5 @@ def test_whoever_is_asked_to_stop_never_goes_on_by_itself():
             assert then(ended, way, 0) is Then.EXIT and status(ended, way, ended_with) == 1
 
 
-def test_who_gives_up_in_a_job_holds_what_waits_for_it():
+def test_giving_up_in_a_job_holds_the_jobs_that_wait_for_it():
     assert [status(End.BROKE, way, 75) for way in WAYS] == [1, 100, 100]

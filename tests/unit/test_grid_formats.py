@@ -26,7 +26,7 @@ def free(queues: dict, allowed: str = "", least: int = 1, **resources) -> int | 
 # ----------------------------------------------------------------------------------------------- slots and queues
 
 
-def test_slots_are_free_that_no_job_uses_and_nobody_has_reserved():
+def test_slots_are_free_if_neither_used_nor_reserved():
     assert free({"all.q": (8, 3, 1, "")}) == 4
     assert free({"all.q": (8, 3, 0, ""), "long.q": (2, 0, 0, "")}) == 7
     assert free({"all.q": (8, 7, 1, "")}) == "all.q full"
@@ -87,7 +87,7 @@ def test_gpus_are_counted_by_the_complex_that_the_site_gave_them(resources, gpu_
         ({}, "-", 0), ({"mem_free": "1048576.000000"}, "-", 2**20),
     ],
 )  # fmt: skip
-def test_memory_is_what_is_free_or_all_there_is(resources, total, memory):
+def test_memory_is_the_free_or_else_the_total_memory(resources, total, memory):
     [found] = shown(host("n1", resources, OPEN, {"mem_total": total}))
     assert found.memory == memory
 
@@ -107,7 +107,7 @@ def test_a_job_s_hosts_are_found_under_their_short_or_their_full_names():
 # ---------------------------------------------------------------------------------------- as Grid Engine wrote it
 
 
-def test_what_a_real_grid_told_is_understood():
+def test_the_output_of_a_real_grid_is_understood():
     # Of Grid Engine 8.1.9, most of the resources cut out: a job on node1 and node3, a reservation of two slots of all.q
     # on node2 and an alarm in its short.q, node3's queues suspended and disabled, node4 dead.
     seen = grid.read_qhost((Path(__file__).parent / "qhost.xml").read_bytes(), "qhost.xml")

@@ -34,7 +34,7 @@ def test_a_parallel_job_is_read_with_its_request_and_its_slots():
     assert job.hold == job.waiting == job.errors == []
 
 
-def test_soft_requests_and_queues_are_none_of_a_job_s_hard_ones():
+def test_soft_requests_and_queues_are_not_read_as_hard_ones():
     job = gridengine.read_job(recorded("job-waiting.xml"))
     assert {"<JB_soft_resource_list>", "<JB_soft_queue_list>"} <= set(recorded("job-waiting.xml").split())
     assert (job.request, job.queues) == ({}, [])
@@ -61,7 +61,7 @@ def test_a_job_in_the_error_state_has_each_reason_once():
     assert reason == 'error: can\'t open output file "/nonexistent/x": No such file or directory'
 
 
-def test_an_unknown_job_is_none():
+def test_an_unknown_job_is_not_found():
     assert gridengine.read_job(recorded("job-unknown.xml")) is None
 
 
@@ -71,7 +71,7 @@ def test_a_job_with_an_escape_character_in_a_variable_is_read():
     assert gridengine.read_job(text).id == "30"
 
 
-def test_what_is_no_job_is_refused():
+def test_output_without_a_job_is_refused():
     assert failure(lambda: gridengine.read_job("<job_info"), Refused).startswith("Grid Engine printed XML that cannot")
     assert failure(lambda: gridengine.read_job(recorded("qstat.xml")), Refused) == "qstat printed no job: <job_info>"
 
@@ -90,13 +90,13 @@ def test_tasks_are_read_with_state_queue_and_slots():
 # ---------------------------------------------------------------------------------------------------- the site
 
 
-def test_free_slots_are_told_by_queue(clients):
+def test_free_slots_are_reported_by_queue(clients):
     assert gridengine.read_free(recorded("qstat-g-c.xml")) == {"all.q": (2, 12), "short.q": (12, 12)}
     clients("qstat", f"cat {RECORDED}/qstat-g-c.xml")
     assert gridengine.free_slots() == "all.q 2 of 12, short.q 12 of 12"
 
 
-def test_settings_that_go_on_after_a_backslash_are_read_whole():
+def test_settings_that_continue_after_a_backslash_are_read_whole():
     settings = gridengine.read_settings(recorded("qconf-sq.txt"))
     assert settings["h_rt"] == "00:01:30,[node1.grid.test=0:1:0], [node2.grid.test=0:2:0],[node3.grid.test=0:3:0]"
     assert settings["s_cpu"] == "INFINITY"
@@ -274,7 +274,7 @@ def test_a_job_is_not_submitted_before_the_qmaster_answers_and_never_twice(clien
     clients("qconf", f"[ $calls -gt 2 ] && exit\n{says(CUT_OFF, 1, 2)}")
     clients("qsub", says(CUT_OFF, 1, 2))
     why = failure(lambda: gridengine.submit(["true"]), Unreachable)
-    assert why.endswith("; the job may have been submitted all the same, see qstat")
+    assert why.endswith("; the job may have been submitted anyway; see qstat")
     assert clients.calls() == ["qconf -sss"] * 3 + ["qsub -terse true"]
 
 
@@ -394,13 +394,13 @@ def test_a_copy_that_cannot_be_released_is_deleted_and_no_longer_waited_for(fake
 def test_a_copy_that_cannot_be_deleted_is_named(fake, capsys):
     fake.failing |= {f"qalter -l {REQUEST} 7": Refused("no"), "qdel 7": Unreachable("nobody")}
     failure(lambda: gridengine.copy("2", ["node1", "node2"]), Refused)
-    assert "job 7 is left behind, and may be on hold; qrls or qdel it: nobody" in capsys.readouterr().err
+    assert "job 7 could not be deleted and may be on hold; qrls or qdel it: nobody" in capsys.readouterr().err
 
 
 def test_a_copy_whose_answer_got_lost_is_hinted_at(fake):
     fake.failing["qresub -h u 2"] = Unreachable("nobody")
     why = failure(lambda: gridengine.copy("2"), Unreachable)
-    assert why == "nobody; a copy of job 2 may exist, on hold: see qstat, and qdel it"
+    assert why == "nobody; a copy of job 2 may exist, on hold; see qstat, and qdel it"
     assert fake.orders == ["qresub -h u 2"]
 
 
@@ -408,4 +408,4 @@ def test_an_interrupted_order_says_what_it_may_have_left(fake, capsys):
     fake.failing["qsub -terse true"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         gridengine.submit(["true"])
-    assert "the job may have been submitted all the same, see qstat" in capsys.readouterr().err
+    assert "the job may have been submitted anyway; see qstat" in capsys.readouterr().err

@@ -116,10 +116,10 @@ def test_a_photo_cut_short_is_refused(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404 Not Found</html>", b"\0" * 5000])
-def test_what_is_no_image_is_refused(tmp_path, content):
+def test_a_file_that_is_not_an_image_is_refused(tmp_path, content):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
-    assert failure(images.read_photo, path) == f"{path}: not an image, or of a format Pillow cannot read"
+    assert failure(images.read_photo, path) == f"{path}: not an image, or a format that Pillow cannot read"
 
 
 def test_a_missing_photo_and_a_folder_are_named(tmp_path):
@@ -168,7 +168,7 @@ def write_png(path, units, chunk=None):
 @pytest.mark.parametrize(
     "given, chunk, metres", [(None, None, 1.234), (1 / 5000, None, 0.2468), (None, "0.01", 12.34), (0.001, "9", 1.234)]
 )
-def test_a_depth_png_is_scaled_as_told_else_as_it_says_else_as_millimetres(tmp_path, given, chunk, metres):
+def test_a_depth_png_is_scaled_as_given_else_as_it_says_else_as_millimetres(tmp_path, given, chunk, metres):
     path = write_png(tmp_path / "a.png", np.uint16([[0, 1234], [65534, 1]]), chunk)
     depth = images.read_depth(path, given)
     assert depth.dtype == np.float32 and depth.shape == (2, 2)
@@ -228,7 +228,7 @@ def test_depths_far_from_all_others_are_doubtful(far, apart):
 @pytest.mark.parametrize("chunk", ["", "metres", "0", "-0.001", "nan", "inf"])
 def test_a_senseless_stated_scale_is_refused(tmp_path, chunk):
     path = write_png(tmp_path / "a.png", RAMP, chunk)
-    assert failure(images.read_depth, path) == f"{path}: its depth-scale is {chunk!r}, no number of metres a unit"
+    assert failure(images.read_depth, path) == f"{path}: its depth-scale is {chunk!r}, not a number of metres per unit"
     assert np.nanmax(images.read_depth(path, 0.001, missing=0)) == np.float32(65.535)
 
 
@@ -258,7 +258,7 @@ def test_depth_that_cannot_be_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("array", [np.ones((3, 4), np.uint16), np.ones((3, 4, 1)), np.float32(3), np.array([["a"]])])
-def test_an_npy_that_is_no_map_of_metres_is_refused(tmp_path, array):
+def test_an_npy_that_is_not_a_map_of_metres_is_refused(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     assert "a depth map is a 2-D array of floats, in metres; this is" in failure(images.read_depth, tmp_path / "a.npy")
 
@@ -283,13 +283,13 @@ def test_a_damaged_npy_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "pixels, suffix, words",
     [
-        (RAMP.astype(np.uint8), "png", "8 bits cannot hold metres"),
+        (RAMP.astype(np.uint8), "png", "this has 8 bits"),
         (COLOURS, "png", "this is RGB"),
         (COLOURS, "jpg", "this is JPEG"),
         (RAMP, "tif", "this is TIFF"),
     ],
 )
-def test_an_image_that_is_no_16_bit_png_is_no_depth_map(tmp_path, pixels, suffix, words):
+def test_only_16_bit_pngs_are_depth_maps(tmp_path, pixels, suffix, words):
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(pixels).save(path)
     expected = f"{path}: a depth map is a 16-bit grey PNG, or a .npy in metres; {words}"
@@ -318,7 +318,7 @@ def test_depth_that_does_not_fit_is_not_written(tmp_path, value):
     depth = METRES.copy()
     depth[1, 1], depth[2, 2] = value, np.nan
     told = failure(images.write_depth_png, tmp_path / "a.png", depth, 0.001)
-    assert "does not fit into 16 bits of 0.001 m a unit, which hold 0.001 to 65.534 m" in told
+    assert "does not fit into 16 bits of 0.001 m per unit, which hold 0.001 to 65.534 m" in told
     assert list(tmp_path.iterdir()) == []
 
 

@@ -82,7 +82,7 @@ def test_similarities_are_numpys(photo, setting):
     assert ours.dtype == tf.float32
 
 
-def test_similarities_that_nobody_wants_are_0_and_the_others_stay_in_their_columns():
+def test_unwanted_similarities_are_0_and_the_others_keep_their_columns():
     image, labels, pairs = (tf.constant(one) for one in divided(room))
     every = graph_similarity.similarities(image, labels, pairs, ALL, ALL).numpy()
     some = graph_similarity.similarities(image, labels, pairs, ALL, ["colour", "texture"]).numpy()

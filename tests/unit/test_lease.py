@@ -98,7 +98,7 @@ def test_a_second_process_fails_at_once_and_names_the_first(run, start):
         lease.take(run)
     assert time.monotonic() - begun < lease.LAPSE_SECONDS
     who = rf"process {first.pid} on \S+, which renewed its lease \d s ago"
-    assert told.match(f"{run}: another train-depth is at work on this run: {who}")
+    assert told.match(f"{run}: another train-depth is already training this run: {who}")
     first.communicate("\n", timeout=60)
     lease.take(run).__exit__()
 
@@ -122,7 +122,7 @@ def test_a_suspended_process_of_this_host_holds_the_run(run, start):
     first = start()
     first.send_signal(signal.SIGSTOP)
     os.utime(run / "lease", (1, 1))
-    with pytest.raises(Failure, match="another train-depth is at work"):
+    with pytest.raises(Failure, match="another train-depth is already training"):
         lease.take(run)
     first.send_signal(signal.SIGCONT)
     assert first.communicate("\n", timeout=60)[0] == "still holding\n"
@@ -195,11 +195,11 @@ def test_a_damaged_lease_lapses_too(run, quick, content):
 
 def test_a_living_process_of_another_host_is_known_by_its_renewal(run, start, quick):
     first = start("far", renew=0.4)
-    with pytest.raises(Failure, match=f"another train-depth is at work on this run: process {first.pid} on far"):
+    with pytest.raises(Failure, match=f"another train-depth is already training this run: process {first.pid} on far"):
         lease.take(run)
 
 
-def test_whoever_wants_to_stop_does_not_wait(run):
+def test_a_stop_request_is_not_delayed(run):
     forge(run, 0)
     answers = iter([None, None, "SIGTERM"])
     begun = time.monotonic()
@@ -233,7 +233,7 @@ def test_a_lease_that_was_lost_is_neither_renewed_nor_removed(run):
     assert 15 < lease.look(run / "lease").age < 25
 
 
-def test_a_claim_whose_process_does_not_go_on_lapses(run, quick):
+def test_a_claim_whose_process_does_not_continue_lapses(run, quick):
     forge(run, 31)
     (run / "lease").rename(run / ".lease-after-0123456789abcdef")
     forge(run, 31)
@@ -271,7 +271,7 @@ def test_of_many_takers_just_one_wins(run, kind):
                 forge(run, 31, **({"machine": lease._machine(), "pid": 2**22} if kind == "killed here" else {}))
             results = list(pool.map(taker, range(6)))
             (taken,) = [result for result in results if isinstance(result, lease.Lease)]
-            assert sum("is at work" in result for result in results if isinstance(result, str)) == 5
+            assert sum("already training" in result for result in results if isinstance(result, str)) == 5
             assert taken.held() and not rest(run)
             taken.__exit__()
 
@@ -280,17 +280,17 @@ def test_of_two_processes_just_one_wins(run, start):
     forge(run, 31)
     both = [start(wait=False), start(wait=False)]
     lines = sorted(process.stdout.readline() for process in both)
-    assert lines[1] == "holding\n" and "another train-depth is at work on this run" in lines[0]
+    assert lines[1] == "holding\n" and "another train-depth is already training this run" in lines[0]
 
 
 # ---- wait
 
 
-def test_waiting_for_a_run_ends_when_nobody_has_it(run, start, quick):
+def test_waiting_for_a_run_ends_when_no_process_has_it(run, start, quick):
     lease.wait(run, 0)
     lease.wait(run / "none", 0)
     first = start()
-    with pytest.raises(Failure, match=f"another train-depth is at work on this run: process {first.pid} on"):
+    with pytest.raises(Failure, match=f"another train-depth is already training this run: process {first.pid} on"):
         lease.wait(run, 0.3)
     threading.Timer(0.5, first.kill).start()
     begun = time.monotonic()

@@ -51,6 +51,6 @@ def test_a_long_log_is_read_from_its_end(run):
     assert [line for node, line in logs.follow(run, 3, once=True) if node == "ps-1"] == ["long"] * 3
 
 
-def test_what_is_no_run_is_named(tmp_path):
-    with pytest.raises(Failure, match="no run of a cluster is there"):
+def test_a_folder_that_is_not_a_run_is_named(tmp_path):
+    with pytest.raises(Failure, match="not the folder of a run on a cluster"):
         next(logs.follow(tmp_path, 1))

@@ -73,7 +73,7 @@ def batch(size: tuple[int, int], seed: int = 0) -> dict[str, tf.Tensor]:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_z_of_a_photo_does_not_depend_on_its_company(name, tmp_path):
+def test_z_of_a_photo_does_not_depend_on_the_others_in_its_batch(name, tmp_path):
     """Alone, beside one like it, and beside larger ones: z is the same."""
     sizes = [(96, 96), (120, 144), (96, 96), (144, 96)]
     shard = tmp_path / "x.tfrecord"

@@ -86,7 +86,7 @@ def test_eigens_crop_to_the_pixel(inside, outside):
 
 
 @pytest.mark.parametrize("name", FULL)
-def test_the_others_have_the_full_frame(name):
+def test_other_protocols_use_the_full_frame(name):
     predicted, (rows, columns) = frame(name, 2, {(0, 0): 3, (-1, -1): 3}), protocols.PROTOCOLS[name].size
     assert rel(name, predicted, frame(name, 2, {})) == (pytest.approx(1 / (rows * columns)), rows * columns)
 
@@ -96,7 +96,7 @@ def test_the_others_have_the_full_frame(name):
                                 ("make3d-c1", (345, 460), "345×460"), ("make3d-c2", (55, 305), "345×460")]
 )  # fmt: skip
 def test_truth_of_another_size_is_not_the_protocols(name, shape, size):
-    with pytest.raises(tool.Failure, match=f"^it: its depth has {shape[1]}×{shape[0]} pixels, but {name} .* {size}$"):
+    with pytest.raises(tool.Failure, match=f"^it: its depth map has {shape[1]}×{shape[0]} pixels, but {name}.*{size}$"):
         protocols.counted(name, np.ones(shape), "it")
 
 
@@ -111,7 +111,7 @@ def test_truth_of_another_size_is_not_the_protocols(name, shape, size):
 def test_which_depths_count(name, counts, not_):
     truth = at(name, *counts, *not_)
     assert rel(name, 1.5 * truth, truth) == (pytest.approx(0.5), len(counts))
-    with pytest.raises(tool.Failure, match="^truth: no pixel of its depth counts"):
+    with pytest.raises(tool.Failure, match="^truth: no pixel of its depth map counts"):
         rel(name, truth, at(name, *not_))
 
 
@@ -132,7 +132,7 @@ def test_predictions_are_clamped_by_eigens_protocol_and_by_no_other():
 
 
 @pytest.mark.parametrize("name", protocols.PROTOCOLS)
-def test_a_pixel_that_counts_wants_a_prediction(name):
+def test_a_pixel_that_counts_needs_a_prediction(name):
     assert rel(name, at(name, 2, NAN), at(name, 2, NAN)) == (0, 1)
     with pytest.raises(tool.Failure, match="^prediction: 4 of the 5 pixels that count have no prediction$"):
         rel(name, at(name, 2, NAN, np.inf, 0, -1, 2), at(name, 2, 2, 2, 2, 2, NAN))
@@ -159,7 +159,7 @@ def bad() -> tuple:
         ("make3d-c2", scoring.MEAN, 134),
     ],
 )
-def test_averages_by_hand_the_refused_and_those_that_lack_are_told(name, headline, official, capsys):
+def test_averages_by_hand_the_refused_and_those_that_lack_are_reported(name, headline, official, capsys):
     wide, narrow, none = frame(name, 2, {}), at(name, 4), at(name)
     photos = [sample("a", wide), sample("b", narrow), sample("c", none), sample("d", wide)._replace(read=bad)]
 
@@ -176,13 +176,13 @@ def test_averages_by_hand_the_refused_and_those_that_lack_are_told(name, headlin
     assert field[scoring.MEAN]["rms"] == pytest.approx((0.2 + 2) / 2)
     assert (field["protocol"], field["headline"], field["official images"]) == (name, headline, official)
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 3 and f"c: no pixel of its depth counts by {name}" in told[0] and "bad.mat" in told[1]
-    assert f"2 photos scored; {name} is of {official}" in told[2]
+    assert len(told) == 3 and f"c: no pixel of its depth map counts by {name}" in told[0] and "bad.mat" in told[1]
+    assert f"only 2 photos are scored, but {name} has {official}" in told[2]
     with pytest.raises(tool.Failure, match="no photo could be scored"):
         protocols.score(name, "raw", photos[2:], predict)
 
 
-def test_the_official_number_of_photos_is_nothing_to_tell(capsys):
+def test_the_official_number_of_photos_gives_no_message(capsys):
     depth = frame("make3d-c2", 2, {})
     photos = [sample(str(number), depth) for number in range(134)]
     summaries, refused = protocols.score("make3d-c2", "raw", photos, lambda one, photo: {"field": depth})
@@ -193,7 +193,7 @@ def test_the_official_number_of_photos_is_nothing_to_tell(capsys):
 
 
 @pytest.mark.parametrize("name", protocols.PROTOCOLS)
-def test_each_number_of_the_table_bears_its_protocol_and_its_source(name, capsys):
+def test_each_number_of_the_table_has_its_protocol_and_its_source(name, capsys):
     truth, field, mean = (frame(name, depth, {}) for depth in (2, 3, 2.2))
     maps = {"field": field, "mean depth": mean}
     summaries, _ = protocols.score(name, "raw", [sample("a", truth)], lambda *_: maps)

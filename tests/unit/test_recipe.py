@@ -35,7 +35,7 @@ def test_one_thing_can_be_changed():
         ("nearest=-1", "nearest"), ("learning_rate=nan", "at least 0"), ("batch_size=1.5", "int"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_a_usage_error_that_says_what(change, said):
+def test_invalid_values_are_usage_errors_that_name_them(change, said):
     with pytest.raises(UsageError, match=said):
         recipes.load("small", [change])
 
@@ -51,7 +51,7 @@ def test_unknown_and_broken_recipes_are_named(tmp_path):
     with pytest.raises(UsageError, match="needs a table .network."):
         recipes.load(str(broken))
     broken.write_text("steps = 3\n[network]\nkind = 'fcsp'\nblocks = [8]\ndense = [4]")
-    with pytest.raises(UsageError, match="does not say batch_size"):
+    with pytest.raises(UsageError, match="the recipe lacks batch_size"):
         recipes.load(str(broken))
 
 

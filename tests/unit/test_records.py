@@ -65,7 +65,7 @@ def test_truncated_and_foreign_patch_files_are_named(tmp_path):
     path = tmp_path / "a.npz"
     patches.write(path, patch())
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(Failure, match=r"a\.npz: not a whole patch file"):
+    with pytest.raises(Failure, match=r"a\.npz: not a complete patch file"):
         patches.read(path)
     np.savez(path, other=np.zeros(3))
     with pytest.raises(Failure, match=r"a\.npz: not a patch file"):
@@ -74,7 +74,7 @@ def test_truncated_and_foreign_patch_files_are_named(tmp_path):
         patches.read(tmp_path / "none.npz")
 
 
-def test_a_patch_file_of_another_photo_or_group_is_made_anew(tmp_path):
+def test_a_patch_file_of_another_photo_or_group_is_made_again(tmp_path):
     photo = np.zeros((64, 96, 3), np.uint8), np.ones((64, 96), np.float32)
     how = preparation.way("grid:16", "colour", None, None, force=False)
     first = Sample("a", "train", "a.png", "rgb 1", (), lambda: photo)
@@ -126,8 +126,8 @@ def test_another_set_of_shards_takes_the_place_of_the_old_one(tmp_path):
 @pytest.mark.parametrize(
     ("packed", "now", "said"),
     [
-        ([], ["train/a", "test/a"], "test/a.npz: holds the same photo as {}/train/a.npz"),
-        (["test/a"], ["train/a"], "test/a.npz: holds the same photo as {}/train/a.npz; test was packed by an earlier"),
+        ([], ["train/a", "test/a"], "test/a.npz: contains the same photo as {}/train/a.npz"),
+        (["test/a"], ["train/a"], "test/a.npz: contains the same photo as {}/train/a.npz; test was packed by an"),
     ],
 )
 def test_a_photo_of_both_splits_is_refused_before_anything_is_written(tmp_path, packed, now, said):
@@ -153,7 +153,7 @@ def test_shards_of_a_split_that_is_no_more_are_removed_with_the_whole(tmp_path, 
     assert (records / "test-00000-of-00001.tfrecord").exists() and capsys.readouterr().err == ""
     packing.pack(train, records, 1, force=False, whole=True)
     assert sorted(path.name for path in records.iterdir()) == [".train.json", "train-00000-of-00001.tfrecord"]
-    assert f"{records}: shards of test removed: no patch file belongs to test" in capsys.readouterr().err
+    assert f"{records}: removed the shards of test, which has no patch files now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_patch_files_made_in_two_ways_are_not_packed_together(tmp_path, other):
     """As an interrupted make-patches with another --width leaves them."""
     for place, made in (("train/a", patch(1)), ("test/b", patch(2)._replace(**other))):
         patches.write(tmp_path / f"patches/{place}.npz", made)
-    with pytest.raises(Failure, match="test/b.npz: made with other options than those before it; run make-patches to"):
+    with pytest.raises(Failure, match="test/b.npz: made with other options than the others; run make-patches again"):
         packing.pack(list(tmp_path.glob("patches/*/*")), tmp_path / "records", 1, force=False)
     assert not (tmp_path / "records").exists()
 
@@ -171,20 +171,20 @@ def test_patch_files_made_in_two_ways_are_not_packed_together(tmp_path, other):
 def test_patch_files_are_those_of_the_manifests(tmp_path, capsys):
     out = tmp_path / "patches"
     paths = write_patches(out / "train", 4)
-    with pytest.raises(Failure, match=f"{out}: no manifest says which patch files belong here; run make-patches"):
+    with pytest.raises(Failure, match=f"{out}: no manifest lists its patch files; run make-patches"):
         manifest.choose([paths[0]])
     (out / ".mine.1-a.manifest").write_text("train/000.npz\n")  # as another task of an array job is writing it
     manifest.write(out, "mine", ["train/000.npz", "train/001.npz", "train/007.npz", "train/008.npz"])
     for given, chosen, refused, said in (
-        ([out], paths[:2], 2, ["train/007.npz and 1 more: missing", "train/002.npz and 1 more: left out, in no"]),
-        (paths[1:3], paths[1:2], 1, [f"{out}/train/002.npz: left out, in no manifest of make-patches"]),
+        ([out], paths[:2], 2, ["train/007.npz and 1 more: missing", "train/002.npz and 1 more: left out, because no"]),
+        (paths[1:3], paths[1:2], 1, [f"{out}/train/002.npz: left out, because no manifest of make-patches lists it"]),
         (paths[:1], paths[:1], 0, []),
     ):
         found = manifest.choose(given)
         told = capsys.readouterr().err.splitlines()
         assert found == ({out: set(chosen)}, {out} & set(given), refused)
         assert len(told) == len(said) and all(words in line for words, line in zip(said, told, strict=True))
-    with pytest.raises(Failure, match=r"other.manifest and \S+/mine.manifest both name train/001.npz"):
+    with pytest.raises(Failure, match=r"other.manifest and \S+/mine.manifest both list train/001.npz"):
         manifest.write(out, "other", ["train/001.npz"])
     manifest.write(out, "other", ["train/002.npz"])
     assert manifest.read(out) >= set(paths[:3])
@@ -192,7 +192,7 @@ def test_patch_files_are_those_of_the_manifests(tmp_path, capsys):
 
 def test_two_photos_that_want_one_patch_file_are_refused(tmp_path):
     first, second = (Sample("a", "train", source, "", (), None) for source in ("a.png", "b/a.png"))
-    with pytest.raises(Failure, match=f"a.png and b/a.png both want to be {tmp_path}/train/a.npz"):
+    with pytest.raises(Failure, match=f"a.png and b/a.png would both become {tmp_path}/train/a.npz"):
         preparation.claim([first, second], tmp_path, tmp_path)
 
 
@@ -285,7 +285,7 @@ def test_an_epoch_shows_each_photo_once_and_the_next_in_another_order(tmp_path):
 
 
 @pytest.mark.parametrize("left_out", [1, 3, 4, 9])
-def test_a_stream_goes_on_as_if_it_had_not_been_left(tmp_path, left_out):
+def test_a_stream_continues_as_if_it_had_not_been_left(tmp_path, left_out):
     how = augmentation.Augmentation(mirror=True, turn=8.0, colour=0.5)
     photos = write_shards(tmp_path, SIZES)
     whole, rest = drawn(photos, 10, how=how), drawn(photos, 10 - left_out, how=how, batch=left_out)

@@ -62,7 +62,7 @@ def test_nyu_depth_of_zero_is_no_measurement_and_below_zero_refused(tmp_path):
 def test_nyu_says_which_file_is_missing(tmp_path, name):
     (write_nyu(tmp_path) / name).unlink()
     told = failure(lambda: list(nyu.samples(tmp_path)))
-    assert told == f"{tmp_path}/{name}: not there; `fetch-dataset` makes or fetches it"
+    assert told == f"{tmp_path}/{name}: missing; run fetch-dataset"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_an_nyu_division_that_does_not_fit_is_refused(tmp_path, train, test, wor
 def test_an_nyu_division_of_other_content_is_refused(tmp_path):
     for content, words in (
         ({"trainNdxs": [[1]]}, "has no testNdxs"),
-        ({"trainNdxs": [["x"]], "testNdxs": [[1]]}, "trainNdxs are no frame numbers"),
+        ({"trainNdxs": [["x"]], "testNdxs": [[1]]}, "trainNdxs are not frame numbers"),
         ({"trainNdxs": [[1.5]], "testNdxs": [[1]]}, "trainNdxs names frame 1.5, but"),
         ({"trainNdxs": [[np.inf, np.nan]], "testNdxs": [[1]]}, "trainNdxs names frame inf, but"),
     ):
@@ -99,10 +99,10 @@ def test_an_nyu_file_that_is_cut_short_or_of_another_kind_is_refused(tmp_path):
     scipy.io.savemat(path, {"depths": DEPTHS, "images": PHOTOS})
     matlab5 = path.read_bytes()
     for content, words in (
-        (whole[: len(whole) // 2], "cut short: fetch it again"),
-        (matlab5, "a MATLAB 5 file, where MATLAB 7.3 (HDF5) is wanted: fetch it again"),
-        (b"<html>404</html>", "no HDF5 file, where MATLAB 7.3 (HDF5) is wanted: fetch it again"),
-        (b"", "no HDF5 file, where MATLAB 7.3 (HDF5) is wanted: fetch it again"),
+        (whole[: len(whole) // 2], "cut short; fetch it again"),
+        (matlab5, "a MATLAB 5 file, expected MATLAB 7.3 (HDF5); fetch it again"),
+        (b"<html>404</html>", "not an HDF5 file, expected MATLAB 7.3 (HDF5); fetch it again"),
+        (b"", "not an HDF5 file, expected MATLAB 7.3 (HDF5); fetch it again"),
     ):
         path.write_bytes(content)
         assert failure(lambda: list(nyu.samples(tmp_path))) == f"{path}: {words}"
@@ -112,8 +112,8 @@ def test_an_nyu_file_without_its_arrays_is_refused(tmp_path):
     for photos, depths, words in (
         (PHOTOS, None, "has no `depths`"),
         (None, DEPTHS, "has no `images`"),
-        (PHOTOS[:4], DEPTHS, "images (4, 3, 16, 12) and depths (6, 16, 12) do not fit together"),
-        (PHOTOS, DEPTHS[:, :, :8], "do not fit together"),
+        (PHOTOS[:4], DEPTHS, "images (4, 3, 16, 12) and depths (6, 16, 12) do not match"),
+        (PHOTOS, DEPTHS[:, :, :8], "do not match"),
         (PHOTOS, (1000 * DEPTHS).astype(np.uint16), "images are uint8 and depths uint16"),
         (PHOTOS / 255, DEPTHS, "images are float64"),
     ):
@@ -121,8 +121,8 @@ def test_an_nyu_file_without_its_arrays_is_refused(tmp_path):
         told = failure(lambda: list(nyu.samples(tmp_path)))
         assert told.startswith(f"{tmp_path}/{nyu.FRAMES}: ") and words in told
     for scenes, words in (
-        ([], "has no `scenes`: is it the labelled part of NYU Depth v2?"),
-        (["a"] * 5, "its `scenes` are not the names of 6 scenes, one a frame"),
+        ([], "has no `scenes`; expected the labelled part of NYU Depth v2"),
+        (["a"] * 5, "its `scenes` are not 6 names, one per frame"),
     ):
         write_nyu(tmp_path, scenes=scenes)
         assert failure(lambda: list(nyu.samples(tmp_path))) == f"{tmp_path}/{nyu.FRAMES}: {words}"
@@ -214,7 +214,7 @@ def test_a_bad_make3d_file_is_refused_by_its_name(tmp_path):
     told = [failure(sample.read) for sample in bad]
     assert [words.split(": ", 1)[1] for words in told] == [
         "negative depth, down to -1 m",
-        "float64 of shape (55, 305, 3) is no laser grid",
+        "float64 of shape (55, 305, 3) is not a laser grid",
         "has no Position3DGrid or depthMap",
         "the MATLAB file is cut short",
         "the image is cut short",
@@ -231,7 +231,8 @@ def test_make3d_without_a_pair_says_what_it_looked_for(tmp_path):
 def test_a_make3d_photo_found_twice_is_refused(tmp_path):
     write_make3d1(tmp_path, "a")
     write_make3d1(tmp_path / "again", "a")
-    assert re.search("img-a.jpg: there is another of this name", failure(lambda: list(make3d.samples(tmp_path))))
+    told = failure(lambda: list(make3d.samples(tmp_path)))
+    assert re.search(r"img-a.jpg: \S+/img-a.jpg has the same name; remove one", told)
 
 
 # ---------------------------------------------------------------------------------------------------------- folder
@@ -299,7 +300,7 @@ def test_pairs_go_by_name_never_by_order_and_the_rest_is_named(tmp_path, capsys)
     assert told[1].endswith(f"left out, having no photo: {tmp_path}/depth/c.png")
 
 
-def test_a_depth_map_beside_the_photos_is_none_of_them(tmp_path, capsys):
+def test_a_depth_map_beside_the_photos_is_not_a_photo(tmp_path, capsys):
     write_photo(tmp_path / "1.jpg")
     write_depth(tmp_path / "1_depth.png"), write_depth(tmp_path / "2_depth.png")
     for pair in ("name", "nearest:0.1"):
@@ -307,7 +308,7 @@ def test_a_depth_map_beside_the_photos_is_none_of_them(tmp_path, capsys):
         assert capsys.readouterr().err.endswith(f"left out, having no photo: {tmp_path}/2_depth.png\n")
 
 
-def test_many_without_a_partner_are_told_in_one_line(tmp_path, capsys):
+def test_many_without_a_partner_are_reported_in_one_line(tmp_path, capsys):
     write_photo(tmp_path / "rgb/x.png"), write_depth(tmp_path / "depth/x.png")
     for number in range(25):
         write_photo(tmp_path / f"rgb/{number}.png")
@@ -410,7 +411,7 @@ def test_the_test_share_is_drawn_by_name_alone(tmp_path):
     assert set(dict(listed(tmp_path, test_share=0))) == {"train"}
 
 
-def test_a_draw_that_leaves_none_for_testing_is_told(tmp_path, capsys):
+def test_a_split_without_test_photos_is_reported(tmp_path, capsys):
     write_photo(tmp_path / "rgb/a.png"), write_depth(tmp_path / "depth/a.png")
     assert listed(tmp_path, test_share=1e-9) == [("train", "a")]
     assert "none of 1 photos fell to testing: raise --test-share" in capsys.readouterr().err
@@ -458,7 +459,7 @@ def test_written_depth_is_a_sample_of_its_own_scale(tmp_path):
         ({"test_share": float("nan")}, "a share from 0 to 1"),
     ],
 )
-def test_rules_that_make_no_sense_are_wrong_usage(tmp_path, options, words):
+def test_invalid_rules_are_wrong_usage(tmp_path, options, words):
     write_photo(tmp_path / "rgb/a.png"), write_depth(tmp_path / "depth/a.png")
     assert words in failure(lambda: list(folder.samples(tmp_path, **options)), tool.UsageError)
 

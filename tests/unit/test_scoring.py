@@ -26,7 +26,7 @@ def test_pooled_weighs_pixels_and_the_mean_weighs_images():
     assert summary["images"] == 2 and summary["pixels"] == 101
 
 
-def test_what_has_no_prediction_is_told_as_coverage_and_not_scored():
+def test_what_has_no_prediction_is_reported_as_coverage_and_not_scored():
     summary = scoring.summary([scoring.tally(np.array([1.0, NAN, 0.0, 1.0]), np.array([1.0, 1.0, 1.0, NAN]))])
     assert summary["coverage"] == pytest.approx(1 / 3) and summary["pooled over pixels"]["rel"] == 0
     with pytest.raises(ValueError, match="no pixel"):

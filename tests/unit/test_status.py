@@ -66,7 +66,7 @@ def test_where_nothing_may_be_written_ages_are_by_this_machine_s_clock(run, monk
 
     monkeypatch.setattr(status.files, "server_time", full)
     assert status.of(run)["state"].startswith("training step 450")
-    assert "ages are by this machine's clock: No space left on device: file" in capsys.readouterr().err
+    assert "file: No space left on device; ages are measured by this machine's clock" in capsys.readouterr().err
 
 
 def test_people_see_the_nodes_and_what_is_going_on(run):
@@ -76,7 +76,7 @@ def test_people_see_the_nodes_and_what_is_going_on(run):
         "job             41",
         "attempt         2, from step 400",
         "state           training step 450 of 900, 31 photos/s",
-        "last step told  450, 0 s ago",
+        "last step       450, 0 s ago",
     ]
     assert table[5].endswith("000000400.npz, 10 min ago")
     assert [line.split() for line in table[-3:]] == [
@@ -88,24 +88,24 @@ def test_people_see_the_nodes_and_what_is_going_on(run):
 
 def test_a_run_that_starts_tells_who_is_there(run):
     age(run / "metrics.jsonl", 700)  # of the attempt before
-    assert status.of(run)["state"] == "starting (2 of 3 are there)"
+    assert status.of(run)["state"] == "starting (2 of 3 are ready)"
     (run / "nodes/2/state").write_text("waiting for nodes\n")
-    assert status.of(run)["state"] == "waiting for nodes (2 of 3 are there)"
+    assert status.of(run)["state"] == "waiting for nodes (2 of 3 are ready)"
     (run / "nodes/2/state.json").write_text(json.dumps({"nodes": NODES[:2]}))
     assert status.of(run)["state"] == "starting to train"
 
 
 @pytest.mark.parametrize("damaged", ["", "{", "[]", '{"time": 3}'])
-def test_a_damaged_state_is_none(run, damaged):
+def test_a_damaged_state_is_ignored(run, damaged):
     (run / "nodes/2/state.json").write_text(damaged)
     assert status.of(run)["nodes"] == []
 
 
-def test_silence_is_told(run):
+def test_silence_is_reported(run):
     age(run / "nodes/2/state.json", 50)
-    assert status.of(run)["state"] == "nothing heard for 50 s: suspended, or lost"
+    assert status.of(run)["state"] == "no news for 50 s: suspended or lost"
     (run / "nodes/2/state.json").unlink()
-    assert status.of(run)["state"] == "nothing heard for 600 s: suspended, or lost"
+    assert status.of(run)["state"] == "no news for 600 s: suspended or lost"
 
 
 def test_an_attempt_that_ended_has_no_nodes_at_work(run):
@@ -123,8 +123,8 @@ def test_a_job_that_has_not_begun_waits(run):
     assert status.of(run)["state"] == "ended with status 99 after 9 s"
 
 
-def test_what_is_no_run_is_named(tmp_path):
-    with pytest.raises(Failure, match="no run is there"):
+def test_a_folder_that_is_not_a_run_is_named(tmp_path):
+    with pytest.raises(Failure, match="no such run"):
         status.of(tmp_path)
 
 
@@ -158,13 +158,13 @@ def test_the_accounting_tells_why_a_run_died(run, grid, how):
     else:
         age(run / "nodes/2/state.json", 50)
     (line,) = status.of(run)["why"]
-    assert line.startswith("job 41: ") and "h_vmem=100M was asked for each slot, 400 MB for its 4 slots" in line
+    assert line.startswith("job 41: ") and "it requested h_vmem=100M per slot, 400 MB for its 4 slots" in line
     assert grid.calls() == ["qstat -j 41 -xml", "qacct -j 41", "qconf -sq all.q"]
     assert f"why             {line}" in shown(run).splitlines()
 
 
 def test_the_array_jobs_of_nodes_are_asked_about_too(run, grid):
-    (run / "nodes/2/state").write_text("ended: 3 attempts without a new checkpoint, giving up\n")
+    (run / "nodes/2/state").write_text("ended: gave up after 3 attempts without a new checkpoint\n")
     (run / "nodes/2/array-jobs").write_text("42\n43\n")
     cases = f"case $2 in 41) set exit_1;; 42) set qdel_owner;; 43) set mem;; esac; cat {RECORDED}/accounting/$1.txt"
     grid("qacct", cases)
@@ -176,8 +176,8 @@ def test_a_job_in_the_error_state_is_explained(run, grid):
     (run / "nodes/2/state").write_text("ended with status 75 after 9 s\n")
     grid("qstat", f"cat {RECORDED}/job-error-output.xml")
     assert status.of(run)["why"] == [
-        "job 41: cannot write its log /nonexistent/x (No such file or directory): name a folder that exists on every "
-        "host, with -o, or make it; then clear the error: qmod -cj 41"
+        "job 41: cannot write its log /nonexistent/x (No such file or directory); name a folder that exists on every "
+        "host, with -o, or create it; then clear the error: qmod -cj 41"
     ]
 
 
@@ -188,13 +188,13 @@ def test_the_scheduler_tells_why_a_job_waits(run, grid):
     assert line.startswith('job 42: cannot run in PE "tf" because it only offers 0 slots; queue instance')
 
 
-def test_a_job_that_waited_and_is_gone_is_told(run, grid):
+def test_a_job_that_waited_and_is_gone_is_reported(run, grid):
     (run / "job").write_text("42\n")
     grid("qacct", "echo 'error: job id 42 not found' >&2; exit 1")
     assert status.of(run)["why"] == ["job 42 is no longer in the grid"]
 
 
-def test_a_qmaster_that_does_not_answer_is_told(run, grid):
+def test_a_qmaster_that_does_not_answer_is_reported(run, grid):
     age(run / "nodes/2/state.json", 50)
     grid("qstat", says("error: commlib error: got select error (No route to host)", 1, 2))
     (line,) = status.of(run)["why"]

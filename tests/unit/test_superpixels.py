@@ -34,7 +34,7 @@ def test_a_photo_too_small_is_refused():
 
 
 @pytest.mark.parametrize("text", ["", "grid", "grid:0", "slic:7", "-5", "many"])
-def test_settings_that_make_no_sense_are_usage_errors(text):
+def test_invalid_settings_are_usage_errors(text):
     with pytest.raises(UsageError, match="superpixels are"):
         superpixels.parse(text)
 

@@ -34,7 +34,7 @@ def test_a_silent_chief_is_followed_by_a_copy_that_avoids_its_host(attempt):
     attempt.loses()
     assert attempt.copies == COPIED and attempt.deleted == ["5"]
     assert attempts.claimed(attempt.folder).startswith("job 6, submitted by ")
-    assert attempts.text(attempt.folder / "state") == "ended: its host a.grid does not answer, job 6 goes on"
+    assert attempts.text(attempt.folder / "state") == "ended: its host a.grid does not answer; job 6 continues"
 
 
 def test_the_copy_avoids_the_hosts_that_attempts_before_lost(attempt):
@@ -79,7 +79,7 @@ def test_what_others_decided_is_left_alone(attempt, how):
     assert attempt.copies == []
 
 
-def test_who_does_not_reach_the_qmaster_leaves_it_to_others(attempt, monkeypatch):
+def test_a_host_without_the_qmaster_leaves_the_run_to_others(attempt, monkeypatch):
     looks = []
 
     def reachable() -> bool:
@@ -93,7 +93,7 @@ def test_who_does_not_reach_the_qmaster_leaves_it_to_others(attempt, monkeypatch
     assert attempt.copies == [] and len(looks) == 5
 
 
-def test_a_chief_that_still_writes_has_a_while_to_go_on_itself(attempt, monkeypatch):
+def test_a_chief_that_still_writes_gets_time_to_continue_itself(attempt, monkeypatch):
     """It may see the grid, and not this node."""
     monkeypatch.setattr(takeover, "GRACE_SECONDS", 0.5)
     os.utime(attempt.folder / "state.json")
@@ -102,7 +102,7 @@ def test_a_chief_that_still_writes_has_a_while_to_go_on_itself(attempt, monkeypa
     assert attempt.copies == [] and attempts.claimed(attempt.folder) == "the chief"
 
 
-def test_after_that_while_the_nodes_go_on(attempt, monkeypatch):
+def test_after_that_while_the_nodes_continue(attempt, monkeypatch):
     monkeypatch.setattr(takeover, "GRACE_SECONDS", 0.2)
     monkeypatch.setattr(takeover, "SILENT_SECONDS", 10**6)
     os.utime(attempt.folder / "state.json")

@@ -236,7 +236,7 @@ def test_checkpoints_keep_the_newest_two_and_pass_over_damaged_ones(tmp_path, ca
     assert newest.path.name == "000000003.npz" and newest.step == 3
     newest.path.write_bytes(newest.path.read_bytes()[:-50])
     assert checkpoints.newest(tmp_path).step == 2
-    assert "000000003.npz: damaged, passed over" in capsys.readouterr().err
+    assert "000000003.npz: skipped, it is damaged" in capsys.readouterr().err
     assert checkpoints.newest(tmp_path / "none") is None
 
 
@@ -247,11 +247,11 @@ def test_the_best_checkpoint_is_taken_unless_another_is_asked_for(tmp_path):
         checkpoints.chosen(tmp_path, None)
     checkpoints.save(folder, values(new_state()) | {"step": 9}, MADE_WITH)
     assert checkpoints.chosen(tmp_path, None).step == 9
-    with pytest.raises(Failure, match="measured on held-out photos so far; take --checkpoint newest"):
+    with pytest.raises(Failure, match="validated on held-out photos yet; use --checkpoint newest"):
         checkpoints.chosen(tmp_path, "best")
     checkpoints.save_best(folder, values(new_state()) | {"step": 4}, MADE_WITH, 0.25, lambda: None)
     assert [checkpoints.chosen(tmp_path, which).step for which in (None, "best", "newest")] == [4, 4, 9]
-    assert "best.npz (step 4, the best on held-out photos: rel 0.250)" in checkpoints.chosen(tmp_path, None).in_words()
+    assert "best.npz (step 4, best on held-out photos: rel 0.250)" in checkpoints.chosen(tmp_path, None).in_words()
     assert [path.name for path in checkpoints.found(folder)] == ["000000009.npz"]
 
 

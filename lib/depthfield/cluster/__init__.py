@@ -1,1 +1,1 @@
-"""A cluster of TensorFlow servers: from a list of hosts to running nodes. Knows nothing of what is computed on it."""
+"""A cluster of TensorFlow servers, from a list of hosts to running nodes. Nothing here depends on what it computes."""

@@ -17,22 +17,22 @@ from depthfield.cluster.gridengine import read_seconds
 from depthfield.cluster.hosts import size
 from depthfield.tool import RUN_ME_AGAIN, Failure
 
-RULE = "=" * 62  # parts the records that qacct prints
+RULE = "=" * 62  # separates the records that qacct prints
 TIMES = ("%a %b %d %H:%M:%S %Y", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S", "%m/%d/%Y %H:%M:%S")  # of qacct 8 and 9
 NOTHING = re.compile(r"job id \S+ not found|no jobs running since startup")
-BLOCK = 2**18  # bytes of a file that are read at once, from its end
-JSON_TAIL, LOG_TAIL = 2**26, 2**24  # bytes: how far back a job is looked for in accounting.jsonl, and in a log
+BLOCK = 2**18  # bytes read at a time, from the end of a file
+JSON_TAIL, LOG_TAIL = 2**26, 2**24  # bytes to search for a job, from the end of accounting.jsonl and of a log
 QACCT_SECONDS = 120
 SKEW = 5  # seconds between the clocks of two hosts
 
-FULL = 0.85  # of the memory allowed: what is killed there is killed for it. qacct knows samples, not the true peak
-CROWDED = 0.6  # of the memory allowed: what fails by itself above it may have been refused the next allocation
-LATE = 120  # seconds after a time limit within which a kill is put down to it: `notify` delays one by a minute
+FULL = 0.85  # share of the allowed memory: a job killed above it ran out. qacct has samples, not the true peak
+CROWDED = 0.6  # share of the allowed memory: a job that fails above it may have been refused an allocation
+LATE = 120  # seconds after a time limit in which a kill counts as caused by it: `notify` delays a kill by a minute
 
-AT_LIMIT, AFTER_JOB, RESCHEDULED, ASKED_FOR_ERROR = 37, 100, 25, 30  # what `failed` says of jobs that ran
-KILLING = {signal.SIGKILL, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU}  # what Grid Engine ends a job with
-STARVING = {signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS}  # how a program ends without memory
-FAILED = {  # in sge_status(5)'s words: accounting.jsonl has the numbers alone
+AT_LIMIT, AFTER_JOB, RESCHEDULED, ASKED_FOR_ERROR = 37, 100, 25, 30  # values of `failed` for jobs that ran
+KILLING = {signal.SIGKILL, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU}  # signals by which Grid Engine ends a job
+STARVING = {signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS}  # what ends a program without memory
+FAILED = {  # texts of sge_status(5): accounting.jsonl has only the numbers
     1: "assumedly before job", 3: "before writing config", 4: "before writing PID", 6: "setting processor set",
     7: "before prolog", 8: "in prolog", 9: "before pestart", 10: "in pestart", 11: "before job", 12: "before pestop",
     13: "in pestop", 14: "before epilog", 15: "in epilog", 16: "releasing processor set", 17: "through signal",
@@ -42,67 +42,67 @@ FAILED = {  # in sge_status(5)'s words: accounting.jsonl has the numbers alone
     30: "application error returned", 36: "checking configured daemons",
     37: "qmaster enforced h_rt, h_cpu, or h_vmem limit", 38: "adding supplementary group", 100: "assumedly after job",
 }  # fmt: skip
-SITES = "the site's own script failed: show this to your administrator"
-TROUBLE = {  # what a `failed` means, and what to do; the others are trouble of the host
+SITES = "the site's own script failed; show this to your administrator"
+TROUBLE = {  # meaning of a `failed` value and what to do; all others are problems of the host
     8: SITES, 10: SITES, 13: SITES, 15: SITES,
-    19: "the host or Grid Engine's process on it died while the job ran",
-    21: "Grid Engine's daemon on the host did not know the job: it was started anew, or not reachable",
-    26: "its log cannot be written there: name a folder that exists on every host, with -o",
-    27: "the shell of its first line, or of -S, is not there",
-    28: "its working folder is not there: use a folder that every host shares",
+    19: "the host, or Grid Engine's process on it, died while the job ran",
+    21: "Grid Engine's daemon on the host did not know the job: it was restarted, or not reachable",
+    26: "its log cannot be written there; name a folder that exists on every host, with -o",
+    27: "the shell of its first line, or of -S, does not exist there",
+    28: "its working folder does not exist there; use a folder that every host shares",
     29: "AFS gave no access to the job's files",
-    36: "the host's remote start-up is set up wrongly",
+    36: "remote start-up is configured wrongly on the host",
 }  # fmt: skip
-OF_JOB = {26, 27, 28}  # these leave the job in the error state; the others are trouble of the host
-REASONS = (  # an error reason of `qstat -j`, and what it means
-    (r"can't open output file \"(.*?)\"(?:: (.*))?", "cannot write its log {0} ({1}): name a folder that exists on "
-     "every host, with -o, or make it"),
-    (r"can't stat\(\) \"(.*?)\" as (?:\S+): (.*)", "cannot use {0} ({1}): name a path that exists on every host"),
-    (r"can't chdir to (.*?): (.*)", "cannot enter its working folder {0} ({1}): make it, on a disk every host shares"),
-    (r"can't open (?:\S+ )*file \"(.*?)\"(?:: (.*))?", "cannot read {0} ({1}): put it on a disk every host shares"),
-    (r"can't get password entry for user \"(.*?)\"", "the host does not know the user {0}: show this to your "
+OF_JOB = {26, 27, 28}  # these leave the job in the error state; all others are problems of the host
+REASONS = (  # an error reason of `qstat -j`, and its meaning
+    (r"can't open output file \"(.*?)\"(?:: (.*))?", "cannot write its log {0} ({1}); name a folder that exists on "
+     "every host, with -o, or create it"),
+    (r"can't stat\(\) \"(.*?)\" as (?:\S+): (.*)", "cannot use {0} ({1}); name a path that exists on every host"),
+    (r"can't chdir to (.*?): (.*)", "cannot enter its working folder {0} ({1}); create it on a shared disk"),
+    (r"can't open (?:\S+ )*file \"(.*?)\"(?:: (.*))?", "cannot read {0} ({1}); put it on a disk that all hosts share"),
+    (r"can't get password entry for user \"(.*?)\"", "the host does not know the user {0}; show this to your "
      "administrator, and leave the host out until then"),
-    (r"unable to find (?:\S+ )?shell \"(.*?)\"", "the shell {0} is not there: correct its first line, or -S"),
-    (r"exit_status of job start = 100", "it put itself into the error state, with exit status 100: see its log"),
-    (r"exit_status of (prolog|pe_start|pe_stop|epilog) = (\d+)", "the site's {0} ended with exit status {1}: show this "
+    (r"unable to find (?:\S+ )?shell \"(.*?)\"", "the shell {0} does not exist; correct its first line, or -S"),
+    (r"exit_status of job start = 100", "it put itself into the error state, with exit status 100; see its log"),
+    (r"exit_status of (prolog|pe_start|pe_stop|epilog) = (\d+)", "the site's {0} ended with exit status {1}; show this "
      "to your administrator"),
 )  # fmt: skip
-DELETION = re.compile(  # in the qmaster's messages: by whom, tasks, job, task
+DELETION = re.compile(  # in the qmaster's messages: user, tasks, job, task
     r"(\S+) (?:has registered the|has deleted|forced the deletion of) "
     r"job(?:-array task)?(?:s ([\d,]+) of job)? (\d+)(?:\.(\d+))?\b"
 )
-DAEMONS = {"execution daemon", "scheduler", "master"}  # which log a deletion again as they carry it out
+DAEMONS = {"execution daemon", "scheduler", "master"}  # these log each deletion a second time
 
 
 class Record(NamedTuple):
-    """One end of a job, of a task of an array job, or of a task that `qrsh -inherit` started on a host."""
+    """The end of a job, of a task of an array job, or of a task that `qrsh -inherit` started on a host."""
 
     job: str
-    task: int | None  # of an array job; Open Cluster Scheduler gives 1 to other jobs too
-    pe_task: str | None  # which `qrsh -inherit` this was; None for the job itself, and always from qacct 8.1.9
+    task: int | None  # number in an array job; Open Cluster Scheduler also gives 1 to other jobs
+    pe_task: str | None  # id of a `qrsh -inherit`; None for the job itself, and always with qacct 8.1.9
     host: str
     owner: str
     start: float | None  # seconds since the epoch; None: never started
     end: float | None
     failed: int
     failed_text: str
-    exit_status: int  # 128 and the number for what a signal ended
+    exit_status: int  # 128 + N if signal N ended it
     cpu: float  # seconds
     maxvmem: int  # bytes, the largest of samples
     slots: int  # of the whole job
     pe: str | None
-    category: str  # the request, as `-q all.q -l h_vmem=200M`
+    category: str  # the request, such as `-q all.q -l h_vmem=200M`
     deleted_by: str | None = None
     queue: str = ""  # all.q
 
     @property
     def wallclock(self) -> float:
-        """Seconds from start to end, 0 where it never started."""
+        """Seconds from start to end; 0 if it never started."""
         return max(self.end - self.start, 0) if self.start and self.end else 0
 
 
 class Crowd(NamedTuple):
-    """A host, the memory that a job used there and what its request allowed there, in bytes."""
+    """A host, the memory that a job used there, and the memory that its request allowed there; bytes."""
 
     host: str
     used: int
@@ -113,10 +113,10 @@ class Crowd(NamedTuple):
 
 
 def of(job: str) -> list[Record]:
-    """The records of a job, oldest first, with who deleted it where a log tells; [] while there are none.
+    """Return the records of a job, oldest first, with the user who deleted it if a log says so.
 
-    A job has none before it ends, for ten seconds and more after it, and for ever if it was deleted while it waited.
-    Raises Failure where qacct fails for any other reason than not knowing the job.
+    The list is empty before the job ends, for ten seconds or more after that, and forever if the job was deleted while
+    it waited. Raises Failure if qacct fails for any other reason than an unknown job.
     """
     try:
         ran = subprocess.run(["qacct", "-j", job], capture_output=True, text=True, timeout=QACCT_SECONDS)
@@ -134,7 +134,7 @@ def of(job: str) -> list[Record]:
 
 
 def read_qacct(text: str) -> list[Record]:
-    """The records that `qacct -j` printed, in its order: that of a job follows those of the tasks it started."""
+    """Return the records that `qacct -j` printed, in its order: a job comes after the tasks that it started."""
     records = []
     for block in re.split(f"(?m)^{RULE}=*$", text):
         values = dict(pair for line in block.splitlines() if len(pair := line.split(None, 1)) == 2)
@@ -144,13 +144,13 @@ def read_qacct(text: str) -> list[Record]:
 
 
 def read_jsonl(lines: Iterable[str], job: str) -> list[Record]:
-    """The records of `job` among the lines of an accounting.jsonl, in their order; lines that are no JSON are skipped.
+    """Return the records of `job` in the lines of an accounting.jsonl, in order; lines that are not JSON are skipped.
 
-    Open Cluster Scheduler 9 writes them: times in microseconds, memory in bytes, usage nested in containers.
+    Open Cluster Scheduler 9 writes this file: times in microseconds, memory in bytes, usage in nested objects.
     """
     records = []
     for line in lines:
-        if job in line:  # parsing is what takes time: a file has millions of lines
+        if job in line:  # parsing is slow, and a file has millions of lines
             with contextlib.suppress(ValueError, TypeError, AttributeError):
                 values = _flat(json.loads(line))
                 if str(values.get("job_number")) == job:
@@ -159,11 +159,11 @@ def read_jsonl(lines: Iterable[str], job: str) -> list[Record]:
 
 
 def deleted_by(job: str, lines: Iterable[str], since: float = 0, until: float = math.inf) -> str | None:
-    """Who deleted `job`, as `12` or, a task, `12.3`, by the last of these lines that says so; None where none does.
+    """Return who deleted `job` (`12`, or a task `12.3`) according to the last of these lines that says so, or None.
 
-    The lines are of the qmaster's `messages`, which has deletions at loglevel log_info, and forced ones always; or of
-    the `reporting` file, which has them with joblog=true. Only those count that were logged from `since` to `until`,
-    in seconds since the epoch. A line about the task itself counts for more than one about its whole job.
+    The lines are those of the qmaster's `messages` file, which has deletions at loglevel log_info and forced ones
+    always, or of the `reporting` file, which has them with joblog=true. Only lines logged from `since` to `until`
+    (seconds since the epoch) count. A line about the task itself takes precedence over one about its whole job.
     """
     number, _, task = job.partition(".")
     whole = own = None
@@ -175,12 +175,12 @@ def deleted_by(job: str, lines: Iterable[str], since: float = 0, until: float = 
 
 
 def logged_deletion(job: str) -> str | None:
-    """Who deleted `job`, as `12` or `12.3`, by what this machine may read of Grid Engine's logs; None: not known."""
+    """Return who deleted `job` (`12` or `12.3`) according to the logs that this machine can read; None if unknown."""
     return deleted_by(job, _log_lines({job.partition(".")[0]}))
 
 
 def _deletions(lines: Iterable[str]) -> Iterator[tuple[float, str, str, list[str]]]:
-    """The deletions in the lines of a log: seconds since the epoch, user, job, and its tasks, [] for all of them."""
+    """Yield the deletions in a log: seconds since the epoch, user, job, and its tasks ([] for all of them)."""
     for line in lines:
         fields = line.rstrip("\n").split(":")
         if fields[1:2] == ["job_log"]:
@@ -238,13 +238,13 @@ def _from_json(values: dict) -> Record:
 
 
 def _flat(values: dict) -> dict:
-    """The values of a record and of the containers in it, whose names differ between versions, side by side."""
+    """Flatten a record: the names of its nested objects differ between versions."""
     inner = [_flat(value) for value in values.values() if isinstance(value, dict)]
     return {name: value for part in [*inner, values] for name, value in part.items() if not isinstance(value, dict)}
 
 
 def _time(text: str) -> float | None:
-    """Seconds since the epoch of a time as qacct prints it, in this machine's zone; None for `-/-`."""
+    """Convert a time that qacct prints, in this machine's zone, to seconds since the epoch; None for `-/-`."""
     for form in TIMES:
         with contextlib.suppress(ValueError):
             return datetime.strptime(text, form).timestamp()
@@ -252,12 +252,12 @@ def _time(text: str) -> float | None:
 
 
 def _microseconds(time: int) -> float | None:
-    """The same from accounting.jsonl; None for 0."""
+    """Convert a time of accounting.jsonl to seconds since the epoch; None for 0."""
     return time / 1e6 if time else None
 
 
 def _int(text: str | None) -> int | None:
-    """The number at the beginning of a value, as in `137  (Killed)`; None where there is none."""
+    """Return the number at the start of a value, such as `137  (Killed)`; None if there is none."""
     match = re.match(r"\s*(\d+)", text or "")
     return int(match[1]) if match else None
 
@@ -267,7 +267,7 @@ def _known(text: str | None) -> str | None:
 
 
 def _cell() -> Path:
-    """The folder of this Grid Engine's settings and accounting."""
+    """Return the folder of this Grid Engine's settings and accounting."""
     return Path(os.environ.get("SGE_ROOT") or "/nonexistent", os.environ.get("SGE_CELL") or "default")
 
 
@@ -282,7 +282,7 @@ def _with_deletions(records: list[Record]) -> list[Record]:
 
 
 def _log_lines(jobs: Iterable[str]) -> Iterator[str]:
-    """The lines at the end of Grid Engine's logs that name one of the jobs, oldest first, where we may read them."""
+    """Yield the lines at the end of Grid Engine's readable logs that name one of the jobs, oldest first."""
     spool = ""
     with contextlib.suppress(OSError):
         bootstrap = (_cell() / "common/bootstrap").read_text()
@@ -293,9 +293,9 @@ def _log_lines(jobs: Iterable[str]) -> Iterator[str]:
 
 
 def _last_lines(path: Path, bound: int) -> Iterator[str]:
-    """The lines of a file from the last to the first, of its last `bound` bytes; none where it cannot be read.
+    """Yield the lines in the last `bound` bytes of a file, from last to first; nothing if it cannot be read.
 
-    The line at the bound is left out, as it may be half of one.
+    The line at the bound is left out, because it may be incomplete.
     """
     with contextlib.suppress(OSError), path.open("rb") as file:
         position = file.seek(0, os.SEEK_END)
@@ -315,11 +315,11 @@ def _last_lines(path: Path, bound: int) -> Iterator[str]:
 
 
 def explain(records: list[Record], asked: dict[str, str], limits: Sequence[int] = ()) -> str | None:
-    """One line on why a job ended badly and what to change; None where it ended well, or has no records.
+    """Explain in one line why a job failed and what to change; None if it succeeded or has no records.
 
-    `asked` is what it requested by name, as {"h_vmem": "4G", "h_rt": "3600"}; what is missing there is taken from the
-    records. `limits` are the limits on the run time, in seconds, of the queues it may have been in. Of an array job
-    the first task that failed is explained, and the others that failed are counted.
+    `asked` has its requests by name, such as {"h_vmem": "4G", "h_rt": "3600"}; missing ones are taken from the records.
+    `limits` are the run time limits, in seconds, of the queues it may have been in. For an array job, the first failed
+    task is explained and the other failed ones are counted.
     """
     tasks: dict[int | None, list[Record]] = {}
     for record in records:
@@ -335,9 +335,9 @@ def explain(records: list[Record], asked: dict[str, str], limits: Sequence[int] 
 
 
 def explain_errors(reasons: list[str], job: str = "ID") -> str:
-    """What the error reasons of a job in state Eqw mean, as `qstat -j` lists them, what to change, and what clears it.
+    """Explain the error reasons that `qstat -j` lists for a job in state Eqw: meaning, what to change, how to clear it.
 
-    A reason may still have its `error reason 1:`, its time and its process before it.
+    A reason may still start with `error reason 1:`, a time and a process.
     """
     meanings = dict.fromkeys(_reason(reason) for reason in reasons if reason.strip())
     what = "; ".join(meanings) or "Grid Engine gives no reason"
@@ -345,8 +345,8 @@ def explain_errors(reasons: list[str], job: str = "ID") -> str:
 
 
 def _explain_task(ends: list[Record], asked: dict[str, str], limits: Sequence[int]) -> str | None:
-    """Why the job, or one task of an array job, ended, by all its records, oldest first."""
-    # qacct 8.1.9 does not say which record is the job's own. It is written after those of the tasks it started.
+    """Explain why a job, or one task of an array job, ended, from all its records, oldest first."""
+    # qacct 8.1.9 does not say which record is the job's own; it comes after those of the tasks that it started.
     last = next((record for record in reversed(ends) if not record.pe_task), ends[-1])
     attempt = [record for record in ends if (record.start or 0) >= (last.start or 0)]
     asked = requests(last.category) | asked
@@ -364,14 +364,14 @@ def _explain_task(ends: list[Record], asked: dict[str, str], limits: Sequence[in
 
 
 def _ended_well(record: Record) -> bool:
-    """Whether it ended by itself and well: 8.1.9 writes the same of a forced deletion, but with no CPU time."""
+    """Whether it succeeded: 8.1.9 writes the same record for a forced deletion, but with no CPU time."""
     return not record.failed and not record.exit_status and record.cpu > 0
 
 
 def _killed(
     record: Record, number: int | None, asked: dict[str, str], limits: Sequence[int], crowd: Crowd | None
 ) -> str:
-    """Why a signal, `number`, ended the job: a limit, memory, or somebody."""
+    """Explain why the signal `number` ended the job: a limit, memory, or a person."""
     enforced = record.failed == AT_LIMIT
     reached = _time_limit(record, asked, limits)
     if reached and (enforced or (number in KILLING and record.wallclock <= reached[0] + LATE)):
@@ -381,14 +381,14 @@ def _killed(
     cpu = _seconds(asked.get("h_cpu"))
     if cpu and (enforced or (number in KILLING and record.cpu >= FULL * cpu)):
         return (
-            f"killed for CPU time: it used {_duration(record.cpu)}, and h_cpu={asked['h_cpu']} was asked for each slot"
-            f"; ask for more: REQUEST='-l h_cpu={round(2 * cpu)}'"
+            f"killed for CPU time: it used {_duration(record.cpu)}, and it requested h_cpu={asked['h_cpu']} per slot"
+            f"; request more with REQUEST='-l h_cpu={round(2 * cpu)}'"
         )
     used = _after(record) + (f", with {_size(record.maxvmem)} used" if record.maxvmem else "")
     if enforced:
         return (
-            f"killed at a limit on run time, CPU time or memory {used}: none that it asked for, perhaps its queue's; "
-            "see h_rt, h_cpu and h_vmem in `qconf -sq QUEUE`, and choose another, REQUEST='-q QUEUE'"
+            f"killed at a limit on run time, CPU time or memory {used}: not its own, perhaps its queue's; "
+            "see h_rt, h_cpu and h_vmem in `qconf -sq QUEUE`, and choose another queue with REQUEST='-q QUEUE'"
         )
     if crowd and crowd.used >= CROWDED * crowd.allowed and number in STARVING:
         return f"died by signal {_name(number)} {_after(record)}, perhaps for memory: {_memory(record, asked, crowd)}"
@@ -396,7 +396,7 @@ def _killed(
         parallel = ", or one of its tasks died by a signal, which ends a parallel job" if record.pe else ""
         return (
             f"killed by signal {_name(number)} {used}: deleted with qdel, or killed on its host{parallel}; "
-            "the accounting does not tell which; see its log"
+            "the accounting does not say which; see its log"
         )
     return f"died by signal {_name(number)} {used}: see its log"
 
@@ -405,40 +405,40 @@ def _out_of_time(record: Record, limit: float, name: str | None) -> str:
     ran = f"killed for time: it ran {_duration(record.wallclock)}, and"
     if name is None:
         return (
-            f"{ran} its queue allows {_duration(limit)}; choose a queue that allows more, REQUEST='-q QUEUE', "
+            f"{ran} its queue allows {_duration(limit)}; choose a queue that allows more with REQUEST='-q QUEUE', "
             "or set TIMEOUT to stop and save before the limit"
         )
     return (
-        f"{ran} {name} allows {_duration(limit)}; ask for more, REQUEST='-l {name}={round(2 * limit)}', "
+        f"{ran} {name} allows {_duration(limit)}; request more with REQUEST='-l {name}={round(2 * limit)}', "
         "or set TIMEOUT to stop and save before the limit"
     )
 
 
 def _memory(record: Record, asked: dict[str, str], crowd: Crowd) -> str:
-    """What was used, what was asked for each slot and in all, and what to ask for."""
+    """Describe the memory that was used, requested per slot and in total, and what to request."""
     each, slots = asked["h_vmem"], record.slots
-    whole = f"h_vmem={each} was asked for its one slot"
+    whole = f"it requested h_vmem={each} for its one slot"
     if slots > 1:
         total = _bytes(each) * slots
-        whole = f"h_vmem={each} was asked for each slot, {_size(total)} for its {slots} slots"
+        whole = f"it requested h_vmem={each} per slot, {_size(total)} for its {slots} slots"
         whole += f", about {_size(crowd.allowed)} on each host" if crowd.allowed < total else ""
     return (
-        f"it used {_size(crowd.used)} on {crowd.host}, and {whole}; ask for more: MEMORY={_twice(each)} "
+        f"it used {_size(crowd.used)} on {crowd.host}, and {whole}; request more with MEMORY={_twice(each)} "
         "(h_vmem is multiplied by the slots on each host, and counts mapped memory)"
     )
 
 
 def _rescheduled(record: Record) -> str:
-    state = "it waits or runs, unless it was deleted: see qstat"
-    if record.exit_status == RUN_ME_AGAIN:  # 8.1.9 writes so of a job that qdel warned, too, which does not run again
+    state = "it waits or runs, unless it was deleted; see qstat"
+    if record.exit_status == RUN_ME_AGAIN:  # 8.1.9 writes this also after a warning by qdel
         return f"asked to be run again (exit status 99) {_after(record)}; {state}"
     return f"taken off {record.host} to be run again, by qmod -rj or because the host was lost; {state}"
 
 
 def _trouble(record: Record) -> str:
-    """Why the job did not start on a host, or did not end well there through no fault of its own."""
+    """Explain why the job did not start on a host, or failed there through no fault of its own."""
     text = record.failed_text or FAILED.get(record.failed, "unknown to this tool")
-    means = TROUBLE.get(record.failed, "trouble of the host, not of the job")
+    means = TROUBLE.get(record.failed, "a problem of the host, not of the job")
     began = f"failed on {record.host} {_after(record)}" if record.start else f"did not start on {record.host}"
     then = (
         f"then clear the error: qmod -cj {record.job}"
@@ -449,19 +449,19 @@ def _trouble(record: Record) -> str:
 
 
 def _exit(record: Record, asked: dict[str, str], crowd: Crowd | None) -> str:
-    """What the exit status of the job's script means."""
+    """Explain the exit status of the job's script."""
     status, after = record.exit_status, _after(record)
     if status == HELD:
         return (
-            f"put itself into the error state (exit status 100) {after}: see its log; "
+            f"put itself into the error state (exit status 100) {after}; see its log, "
             f"then run it again with qmod -cj {record.job}, or delete it with qdel {record.job}"
         )
     if status == RUN_ME_AGAIN:
-        return f"asked to be run again (exit status 99) {after}, and was not: submit it with -r y, or start it again"
+        return f"asked to be run again (exit status 99) {after}, but was not; submit it with -r y, or start it again"
     if status == GOES_ON:
-        return f"goes on in a copy of this job (exit status 75) {after}: qstat shows it"
+        return f"continues in a copy of this job (exit status 75) {after}; see qstat"
     if status == 2:
-        return f"wrong settings (exit status 2) {after}: its log names the one to correct"
+        return f"wrong settings (exit status 2) {after}; its log names the one to correct"
     number = _signal(record)
     died = f": a command in it died by signal {_name(number)}" if number else ""
     died = {126: ": a command cannot be run", 127: ": a command was not found"}.get(status, died)
@@ -472,7 +472,7 @@ def _exit(record: Record, asked: dict[str, str], crowd: Crowd | None) -> str:
 
 
 def _reason(reason: str) -> str:
-    """One error reason in plain words; as it is, without time and process, where we do not know it."""
+    """Explain one error reason; an unknown one is returned as it is, without time and process."""
     text = re.sub(r"^.*?\d\d:\d\d:\d\d(?:\.\d+)? \[\d+:\d+\]: (?:error: )?", "", reason.strip())
     for pattern, words in REASONS:
         if match := re.search(pattern, text):
@@ -481,15 +481,15 @@ def _reason(reason: str) -> str:
 
 
 def requests(category: str) -> dict[str, str]:
-    """What a category requested with -l, by name: {"h_vmem": "200M"} of `-q all.q -l h_vmem=200M -pe orte 4`."""
+    """Return the -l requests of a category by name: {"h_vmem": "200M"} for `-q all.q -l h_vmem=200M -pe orte 4`."""
     pairs = ",".join(re.findall(r"(?:^|\s)-l (\S+)", category)).split(",")
     return {name: value for name, equals, value in (pair.partition("=") for pair in pairs) if equals}
 
 
 def _fullest(attempt: list[Record], asked: dict[str, str]) -> Crowd | None:
-    """The host on which an attempt used most of its memory; None where no h_vmem was asked.
+    """Return the host on which an attempt used the largest share of its memory; None if no h_vmem was requested.
 
-    The accounting does not tell how many slots the job had on each host: they count as spread evenly.
+    The accounting does not say how many slots the job had on each host; they are assumed to be spread evenly.
     """
     each = _bytes(asked.get("h_vmem"))
     if not each:
@@ -502,7 +502,7 @@ def _fullest(attempt: list[Record], asked: dict[str, str]) -> Crowd | None:
 
 
 def _time_limit(record: Record, asked: dict[str, str], limits: Sequence[int]) -> tuple[float, str | None] | None:
-    """The longest limit that the run time has reached: its seconds, and its name where it was asked for."""
+    """Return the longest limit that the run time has reached: its seconds, and its name if it was requested."""
     known: list[tuple[float, str | None]] = [(limit, None) for limit in limits]
     known += [(limit, name) for name in ("s_rt", "h_rt") if (limit := _seconds(asked.get(name)))]
     reached = [limit for limit in known if record.wallclock >= limit[0] - 1]  # times are whole seconds
@@ -510,19 +510,19 @@ def _time_limit(record: Record, asked: dict[str, str], limits: Sequence[int]) ->
 
 
 def _signal(record: Record) -> signal.Signals | None:
-    """The signal that an exit status stands for."""
+    """Return the signal that an exit status stands for."""
     with contextlib.suppress(ValueError):
         return signal.Signals(record.exit_status - 128)
     return None
 
 
 def _seconds(text: str | None) -> int | None:
-    """Seconds of a time as qsub takes it, `90` or `1:30:00`; None where it is none, or INFINITY."""
+    """Convert a time as in qsub, `90` or `1:30:00`, to seconds; None for INFINITY or anything else."""
     return next(iter(read_seconds(text or "")), None) or None
 
 
 def _bytes(text: str | None) -> int | None:
-    """Bytes of a size as qsub takes it; None where it is none, or INFINITY."""
+    """Convert a size as in qsub to bytes; None for INFINITY or anything else."""
     with contextlib.suppress(ValueError):
         return size(text or "")
     return None
@@ -542,7 +542,7 @@ def _after(record: Record) -> str:
 
 
 def _size(count: float) -> str:
-    """Bytes for people: 1.2 GB, 204 MB."""
+    """Format bytes: 1.2 GB, 204 MB."""
     for unit, name, digits in ((2**40, "TB", 1), (2**30, "GB", 1), (2**20, "MB", 0)):
         if count >= unit:
             return f"{count / unit:.{digits}f} {name}"
@@ -550,7 +550,7 @@ def _size(count: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds for people: 45 s, 12 min 30 s, 3 h, 2 d 5 h."""
+    """Format seconds: 45 s, 12 min 30 s, 3 h, 2 d 5 h."""
     left = round(seconds)
     if left < 120:
         return f"{left} s"

@@ -1,7 +1,7 @@
-"""How the nodes of a run find each other: each writes where it listens into the run's folder, one reader gathers it.
+"""How the nodes of a run find each other: each writes its address into the run's folder; gather-spec reads all.
 
-A run has a secret token, so that a node is never joined to another run; an attempt has a folder of its own
-(`RUN/nodes/ATTEMPT/`), so that a node is never joined to an earlier one.
+Each run has a secret token, so that a node never joins another run. Each attempt has its own folder
+(`RUN/nodes/ATTEMPT/`), so that a node never joins an earlier attempt.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from depthfield import files, tool
 from depthfield.cluster.plan import ROLES, Node, reduces
 from depthfield.tool import Failure
 
-WATCHER = "watcher"  # announces itself like a node: lib/depthfield/cluster/watch.py
+WATCHER = "watcher"  # watch-nodes announces itself like a node
 POLL_SECONDS = 0.3
-TOLD_SECONDS = 5  # between two lines about who is there
+TOLD_SECONDS = 5  # between two messages about the nodes found so far
 
 
 class Announcement(NamedTuple):
-    """Where a node listens and which process it is; `start` (seconds since the epoch) tells it from a later one."""
+    """A node's address and process; `start` (seconds since the epoch) distinguishes processes with the same id."""
 
     host: str
     port: int
@@ -33,40 +33,40 @@ class Announcement(NamedTuple):
 
 
 def token(run: Path) -> str:
-    """The run's token; whoever asks first makes it, and the run's folder with it, for the owner alone."""
+    """Return the run's token; the first caller creates it, and the run's folder, readable only by the owner."""
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = run / "token"
     if not path.exists():
         temporary = run / f".token.{secrets.token_hex(8)}"
         with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
-        with contextlib.suppress(FileExistsError):  # another node was first: its token it is
+        with contextlib.suppress(FileExistsError):  # another node was first; use its token
             os.link(temporary, path)
         temporary.unlink()
     found = path.read_text()
     if not found:
-        raise Failure(f"{path}: the run's token is empty; end the run's nodes, remove the file and start again")
+        raise Failure(f"{path}: the run's token is empty; stop the run's nodes, remove the file and start again")
     return found
 
 
 def folder(run: Path, attempt: int) -> Path:
-    """Where the nodes of an attempt announce themselves."""
+    """Return the folder where the nodes of an attempt announce themselves."""
     return run / "nodes" / str(attempt)
 
 
 def announce(folder: Path, role: str, index: int, announcement: Announcement) -> None:
-    """Tell where a node listens; replaces what it told before."""
-    files.write_json(_path(folder, role, index), announcement._asdict(), mode=0o600)  # the token is in it
+    """Write where a node listens; replaces its earlier announcement."""
+    files.write_json(_path(folder, role, index), announcement._asdict(), mode=0o600)  # it contains the token
 
 
 def withdraw(folder: Path, role: str, index: int, announcement: Announcement) -> None:
-    """Take an announcement back, unless it has been replaced by another's."""
+    """Remove an announcement, unless another one has replaced it."""
     if read(folder, role, index, announcement.token) == announcement:
         _path(folder, role, index).unlink(missing_ok=True)
 
 
 def read(folder: Path, role: str, index: int, token: str) -> Announcement | None:
-    """A node's announcement; None where there is none, where it is not whole, or where its token is another."""
+    """Return a node's announcement; None if it is missing or incomplete, or has another token."""
     try:
         found = Announcement(**json.loads(_path(folder, role, index).read_bytes()))
         numbers = 0 < found.port < 2**16 and found.pid > 0 and found.start > 0
@@ -76,9 +76,9 @@ def read(folder: Path, role: str, index: int, token: str) -> Announcement | None
 
 
 def stop_asked(folder: Path) -> bool:
-    """Whether this attempt shall end: there is a file `stop`, or the folder is gone."""
+    """Whether this attempt should end: the file `stop` exists, or the folder is gone."""
     try:
-        os.scandir(folder).close()  # opening the folder makes NFS look anew instead of answering from memory
+        os.scandir(folder).close()  # opening the folder makes NFS ask the server instead of its cache
     except FileNotFoundError:
         return True
     return (folder / "stop").exists()
@@ -87,11 +87,11 @@ def stop_asked(folder: Path) -> bool:
 def gather(
     nodes: list[Node], run: Path, attempt: int, seconds: float, wanted: Callable[[], bool] = lambda: True
 ) -> dict[str, list[str]]:
-    """Wait until all nodes have announced themselves; the cluster in TensorFlow's shape: role to `host:port` by index.
+    """Wait until all nodes have announced themselves; returns role -> list of `host:port` by index, as in TensorFlow.
 
-    Beside parameter servers the chief needs no announcement: it starts when the others are there, on a port nobody else
-    must know (0). Without them it is a replica as the workers are, and watch-nodes announces it.
-    Raises Failure after `seconds`, naming who is missing, or when the cluster is not `wanted` any more.
+    With parameter servers the chief needs no announcement: it starts last, on a port that no other node must know (0).
+    Without them the chief is a replica like the workers, and watch-nodes announces it.
+    Raises Failure after `seconds`, naming the missing nodes, or if the cluster is no longer `wanted`.
     """
     secret, here = token(run), folder(run, attempt)
     awaited = [node for node in nodes if node.role != "chief" or reduces(nodes)]
@@ -102,11 +102,11 @@ def gather(
         missing = [node for node in awaited if node not in found]
         found |= _read_all([node for node in missing if _path(here, node.role, node.index).name in names], here, secret)
         if len(found) == len(awaited):
-            found = _read_all(awaited, here, secret)  # one that ended meanwhile is waited for again
+            found = _read_all(awaited, here, secret)  # a node that has ended since is awaited again
         if len(found) == len(awaited):
             break
         if not wanted():
-            raise Failure("nobody waits for the cluster any more")
+            raise Failure("the process that waits for the cluster has ended")
         now = time.monotonic()
         if now - begun >= seconds:
             names = ", ".join(f"{node.role} {node.index} on {node.host}" for node in awaited if node not in found)
@@ -114,7 +114,7 @@ def gather(
             raise Failure(f"{count} have not announced themselves within {seconds:g} s: {names}")
         if now - last >= TOLD_SECONDS:
             last = now
-            tool.say(f"waiting for nodes: {len(found)} of {len(awaited)}")
+            tool.say(f"waiting for nodes: {len(found)} of {len(awaited)} have announced themselves")
         time.sleep(POLL_SECONDS)
     where = {node: f"{found[node].host}:{found[node].port}" if node in found else f"{node.host}:0" for node in nodes}
     by_index = sorted(nodes, key=lambda node: node.index)
@@ -123,7 +123,7 @@ def gather(
 
 
 def gathered(folder: Path, role: str, index: int, mine: Announcement) -> dict[str, list[str]] | None:
-    """The attempt's cluster.json, once it is whole and names `mine` as that node; None before."""
+    """Return the attempt's cluster.json if it is complete and names `mine` as this node, otherwise None."""
     try:
         cluster = json.loads((folder / "cluster.json").read_bytes())
         return cluster if cluster[role][index] == f"{mine.host}:{mine.port}" else None

@@ -1,4 +1,4 @@
-"""Why a run waits or has ended, as far as Grid Engine knows: from the scheduler, and from the accounting."""
+"""Why a run waits or has ended, according to Grid Engine's scheduler and accounting."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -8,14 +8,14 @@ from depthfield.tool import Failure
 
 
 def of_waiting(job: str) -> list[str]:
-    """Why a job does not run yet: its error, or what the scheduler says; why it ended if it is there no more."""
+    """Explain why a job does not run yet: its error or the scheduler's reasons, or why it ended if it is gone."""
     return _of(job, waiting=True)
 
 
 def of_ended(job: str, nodes: Iterable[str] = ()) -> list[str]:
-    """Why a job has ended badly, and the array jobs of its `nodes`; a line each, none where nothing is known.
+    """Explain why a job and the array jobs of its `nodes` failed, one line each; empty if nothing is known.
 
-    What the owner deleted of the nodes is left out: whoever ends an attempt does that.
+    Nodes that the owner deleted are left out, because that is how an attempt ends.
     """
     found = _of(job)
     for array in nodes:
@@ -39,9 +39,9 @@ def _of(job: str, waiting: bool = False) -> list[str]:
 
 
 def _explained(job: str, records: list[accounting.Record]) -> list[str]:
-    """Why a job ended, by its records: one line, or none."""
+    """Explain why a job ended, from its records: one line or none."""
     limits: list[int] = []
-    with suppress(Failure):  # a queue that is gone
+    with suppress(Failure):  # a queue may be gone
         limits = gridengine.limits({}, sorted({record.queue for record in records if record.queue}))
     line = accounting.explain(records, {}, limits)
     return [f"job {job}: {line}"] if line else []

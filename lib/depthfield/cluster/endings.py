@@ -1,30 +1,30 @@
-"""What follows the end of an attempt: one table, by how it ended and by the way into the cluster."""
+"""What follows the end of an attempt: a table, by how it ended and how its nodes were started."""
 
 import enum
 from typing import NamedTuple
 
 from depthfield import tool
 
-BROKEN = 75  # EX_TEMPFAIL of sysexits.h: what watch-nodes ends with when the cluster broke
-GOES_ON = 75  # what a job ends with that goes on in a copy of itself
-HELD = 100  # puts a job into Grid Engine's error state, and holds what waits for it
-SHORT_SECONDS = 20  # left until the time limit: too few for another attempt
+BROKEN = 75  # exit status of watch-nodes when the cluster breaks: EX_TEMPFAIL of sysexits.h
+GOES_ON = 75  # exit status of a job that continues in a copy of itself
+HELD = 100  # exit status that puts a job into Grid Engine's error state and holds the jobs that wait for it
+SHORT_SECONDS = 20  # before the time limit: too short for another attempt
 
-MACHINE, PE, ARRAY = "machine", "pe", "array"  # the ways into a cluster
+MACHINE, PE, ARRAY = "machine", "pe", "array"  # how nodes are started, see ways.py
 
 
 class End(enum.Enum):
     """How an attempt ended."""
 
     DONE = "trained to the last step"
-    FAILED = "train-depth failed, another attempt would too"
+    FAILED = "train-depth failed, and another attempt would too"
     WRONG = "wrong usage"
     STOPPED = "stopped as asked, with everything saved"
-    TIME = "the time limit is near, everything is saved"
-    BROKE = "the cluster broke on hosts that are still there"
+    TIME = "stopped before the time limit, with everything saved"
+    BROKE = "the cluster broke, but no host is lost"
     LOST = "hosts are lost"
     NO_SLOTS = "the grid gave no slots for some nodes in time"
-    CUT_OFF = "other hosts are lost, and so is the qmaster: this host is cut off"
+    CUT_OFF = "other hosts and the qmaster do not answer: this host is cut off"
     KILLED = "train-depth was killed"
 
 
@@ -32,11 +32,11 @@ class Then(enum.Enum):
     """What follows."""
 
     EXIT = "end with the status of the attempt"
-    GIVE_UP = "end: another attempt would not help"
+    GIVE_UP = "end, because another attempt would not help"
     AGAIN = "another attempt"
     WITHOUT = "another attempt without the lost hosts"
-    LATER = "end, and go on later: see Way.go_on"
-    STAND_DOWN = "leave it to the hosts that reach the qmaster; if none does, go on when it answers again"
+    LATER = "end, and continue later: see Way.go_on"
+    STAND_DOWN = "leave it to hosts that reach the qmaster; if none does, continue when it answers again"
 
 
 # How it ended      this machine     a parallel environment   array jobs
@@ -55,16 +55,16 @@ FOLLOWS = {
 
 
 class Facts(NamedTuple):
-    """What is known of an attempt that has ended."""
+    """What is known about an attempt that has ended."""
 
-    status: int  # of watch-nodes
-    asked: bool = False  # by a signal or the stop file to end
-    lost: tuple[str, ...] = ()  # hosts that the watcher names; * is a node that never got one
-    reachable: bool = True  # the qmaster answers
+    status: int  # exit status of watch-nodes
+    asked: bool = False  # asked to end by a signal or the stop file
+    lost: tuple[str, ...] = ()  # hosts that the watcher names; * for a node that never got a host
+    reachable: bool = True  # whether the qmaster answers
 
 
 def end(facts: Facts) -> End:
-    """How an attempt ended."""
+    """Return how an attempt ended."""
     match facts.status:
         case tool.DONE:
             return End.DONE
@@ -86,7 +86,7 @@ def end(facts: Facts) -> End:
 
 
 def then(ended: End, way: str, seconds_left: float | None = None) -> Then:
-    """What follows; `seconds_left` until the time limit, None for no limit."""
+    """Return what follows; `seconds_left` is the time until the limit, None for no limit."""
     follows = FOLLOWS[ended][way]
     if follows in (Then.AGAIN, Then.WITHOUT) and seconds_left is not None and seconds_left <= SHORT_SECONDS:
         return Then.LATER
@@ -94,12 +94,12 @@ def then(ended: End, way: str, seconds_left: float | None = None) -> Then:
 
 
 def status(ended: End, way: str, status: int) -> int:
-    """The exit status of a job or command that ends after such an attempt, and does not go on."""
+    """Return the exit status of a job or command that ends after such an attempt and does not continue."""
     if ended is End.STOPPED:  # 99 would make Grid Engine run the job again
         return tool.RUN_ME_AGAIN if status == tool.RUN_ME_AGAIN and way == MACHINE else tool.FAILED
     return status if ended in (End.DONE, End.FAILED, End.WRONG) else gave_up(way)
 
 
 def gave_up(way: str) -> int:
-    """The exit status when further attempts are of no use: what waits for a job must not begin."""
+    """Return the exit status for giving up: jobs that wait for this one must not start."""
     return tool.FAILED if way == MACHINE else HELD

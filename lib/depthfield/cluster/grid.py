@@ -1,4 +1,4 @@
-"""Hosts in Grid Engine's own words: a parallel environment's host file, and what `qhost -q -F -xml` prints."""
+"""Hosts from Grid Engine: the host file of a parallel environment, and the output of `qhost -q -F -xml`."""
 
 import contextlib
 import fnmatch
@@ -12,10 +12,10 @@ from depthfield.tool import Failure
 
 PE_LINE = "host slots queue@host processors"
 QHOST = "qhost -q -F -xml"
-OTHER_VALUE = "<(?:host|resource)value name='(?!(?:%s)')[^<\n]*</(?:host|resource)value>"  # than of these names
+OTHER_VALUE = "<(?:host|resource)value name='(?!(?:%s)')[^<\n]*</(?:host|resource)value>"  # other names
 VALUES = {"hostvalue", "resourcevalue", "queuevalue"}
-GPU_NAMES = ("gpu", "gpus", "ngpus", "cuda")  # what sites call their GPUs
-CLOSED = {  # states in which a queue takes no job, what explains the others first: a host that is off is in alarm too
+GPU_NAMES = ("gpu", "gpus", "ngpus", "cuda")  # names that sites use for GPUs
+CLOSED = {  # states in which a queue takes no job, causes first: a host that is off is also in alarm
     "u": "unknown", "E": "error", "d": "disabled", "D": "disabled", "o": "orphaned", "s": "suspended", "S": "suspended",
     "C": "suspended", "c": "ambiguous", "P": "preempted", "a": "alarm", "A": "alarm",
 }  # fmt: skip
@@ -26,15 +26,15 @@ class Shown(NamedTuple):
 
     name: str
     gpus: int
-    memory: int  # bytes; 0 where it is not known
-    limit: int | None  # slots of all its queues together, where the site has set one
+    memory: int  # bytes; 0 if unknown
+    limit: int | None  # slots of all its queues together, if the site has set a limit
     queues: dict[str, dict[str, str | int]]  # by name: slots, slots_used, slots_resv, state_string
 
 
 def read_pe(content: bytes, source: str) -> list[Host]:
-    """The hosts of a parallel environment's host file with the job's slots there, the job's own host first.
+    """Read the host file of a parallel environment: hosts with the job's slots, the job's own host first.
 
-    Raises Failure, with `source` and the line, for what is no such file.
+    Raises Failure, naming `source` and the line, if this is not such a file.
     """
     slots: dict[str, int] = {}
     for number, line in enumerate(content.decode(errors="replace").splitlines(), start=1):
@@ -45,17 +45,18 @@ def read_pe(content: bytes, source: str) -> list[Host]:
             if int(count) < 1 or "@" not in queue:
                 raise ValueError
         except ValueError:
-            raise Failure(f"{source}: line {number} is no `{PE_LINE}`, slots 1 or more: {line.strip()!r}") from None
-        slots[name] = slots.get(name, 0) + int(count)  # a host has a line for each of its queues
+            raise Failure(f"{source}: line {number} is {line.strip()!r}; expected `{PE_LINE}`, slots >= 1") from None
+        slots[name] = slots.get(name, 0) + int(count)  # a host has one line per queue
     if not slots:
-        raise Failure(f"{source}: no hosts; a parallel environment's host file was expected, `{PE_LINE}`")
+        raise Failure(f"{source}: no hosts; expected the host file of a parallel environment, lines of `{PE_LINE}`")
     return [Host(name, count) for name, count in slots.items()]
 
 
 def read_qhost(output: bytes, source: str, gpu_complex: str | None = None) -> list[Shown]:
-    """The hosts that qhost shows, in its order; `gpu_complex` counts their GPUs, or, for each, the first of GPU_NAMES.
+    """Read the hosts that qhost shows, in its order.
 
-    Raises Failure, with `source` and the line, for what qhost never prints.
+    `gpu_complex` is the complex that counts GPUs; without it, the first of GPU_NAMES that a host has. Raises Failure,
+    naming `source` and the line, if this is not the output of qhost.
     """
     gpu_names = (gpu_complex,) if gpu_complex else GPU_NAMES
     of_hosts = ("mem_free", "mem_total", "slots", *gpu_names)
@@ -66,7 +67,7 @@ def read_qhost(output: bytes, source: str, gpu_complex: str | None = None) -> li
     parser = expat.ParserCreate()
 
     def wrong(why: str) -> Failure:
-        return Failure(f"{source}: line {parser.CurrentLineNumber}: {why}; the output of `{QHOST}` was expected")
+        return Failure(f"{source}: line {parser.CurrentLineNumber}: {why}; expected the output of `{QHOST}`")
 
     def begin(tag: str, attributes: dict[str, str]) -> None:
         nonlocal attribute, values
@@ -91,7 +92,7 @@ def read_qhost(output: bytes, source: str, gpu_complex: str | None = None) -> li
         except ValueError:
             raise wrong(f"{attribute} is {value!r}") from None
 
-    # A host has some fifty values, of which four matter: without the others, a large grid is parsed in half the time.
+    # A host has about fifty values, of which four matter: without the others, parsing a large grid takes half the time.
     unwanted = OTHER_VALUE % "|".join(map(re.escape, of_hosts))
     parser.StartElementHandler = begin
     try:
@@ -99,7 +100,7 @@ def read_qhost(output: bytes, source: str, gpu_complex: str | None = None) -> li
     except expat.ExpatError as error:
         raise wrong(expat.ErrorString(error.code)) from None
     if gpu_complex and not any(gpu_complex in resources for _, resources, _ in hosts):
-        raise Failure(f"{source}: no host has a complex {gpu_complex}, by which --gpu-complex counts GPUs")
+        raise Failure(f"{source}: no host has the complex {gpu_complex}; name one that counts GPUs with --gpu-complex")
     return [
         Shown(
             name,
@@ -109,12 +110,12 @@ def read_qhost(output: bytes, source: str, gpu_complex: str | None = None) -> li
             queues=queues,
         )
         for name, resources, queues in hosts
-        if name != "global"  # which is the whole cluster
+        if name != "global"  # stands for the whole cluster
     ]
 
 
 def first(values: dict[str, str], names: Iterable[str], number: Callable[[str], int]) -> int | None:
-    """The first of the values of these names that is a number: qhost writes `-` for what it does not know."""
+    """Return the first of these values that is a number: qhost writes `-` for unknown ones."""
     for name in names:
         with contextlib.suppress(KeyError, ValueError, OverflowError):
             return number(values[name])
@@ -122,9 +123,10 @@ def first(values: dict[str, str], names: Iterable[str], number: Callable[[str], 
 
 
 def free(shown: Iterable[Shown], queues: str = "", least: int = 1) -> tuple[list[Host], dict[str, str]]:
-    """The hosts with at least `least` slots free in the open ones of `queues`; and why the others have not, by name.
+    """Return the hosts with at least `least` free slots in open queues, and why other hosts are left out, by name.
 
-    `queues` are names or patterns as in qsub -q, parted by commas or blanks: `all.q short.*@node?`; without any, all.
+    `queues` are names or patterns as in qsub -q, separated by commas or blanks (`all.q short.*@node?`); if empty, all
+    queues count.
     """
     patterns = [word if "@" in word else f"{word}@*" for word in queues.replace(",", " ").split()] or ["*"]
     allowed = re.compile("|".join(map(fnmatch.translate, patterns))).match
@@ -152,14 +154,14 @@ def free(shown: Iterable[Shown], queues: str = "", least: int = 1) -> tuple[list
 
 
 def equip(hosts: Iterable[Host], shown: Iterable[Shown], gpus_per_slot: int | None = None) -> list[Host]:
-    """The hosts with the memory and the GPUs that qhost shows for them, be the one name short and the other full.
+    """Add to hosts the memory and GPUs that qhost shows, also if one name is short and the other is full.
 
-    With `gpus_per_slot` the GPUs are the job's own instead: qhost shows only what nobody has been given.
+    With `gpus_per_slot` the GPUs are the job's own instead: qhost shows only free ones.
     """
     by_name, by_short = {}, {}
     for found in shown:
         by_name[found.name] = found
-        # Two of one short name in two domains: it could be either, so it is neither.
+        # A short name that stands for hosts in two domains matches neither.
         by_short[short(found.name)] = None if short(found.name) in by_short else found
     equipped = []
     for host in hosts:
@@ -171,5 +173,5 @@ def equip(hosts: Iterable[Host], shown: Iterable[Shown], gpus_per_slot: int | No
 
 
 def short(name: str) -> str:
-    """A host's name without its domain."""
+    """Return a host's name without its domain."""
     return name.partition(".")[0]

@@ -1,7 +1,7 @@
-"""Asks Grid Engine by its client programs: qstat, qsub, qalter, qconf and the others.
+"""Calls Grid Engine's client programs: qstat, qsub, qalter, qconf and others. No other module calls them.
 
-No other module starts them. A qmaster that does not answer (Unreachable) is told from one that says no (Refused),
-whatever the exit status: `qstat -j ID -xml` ends with status 0 where no packet reached the qmaster.
+A qmaster that does not answer (Unreachable) is distinguished from one that refuses (Refused), whatever the exit status:
+`qstat -j ID -xml` exits with status 0 even if no packet reached the qmaster.
 """
 
 import os
@@ -16,36 +16,36 @@ from typing import NamedTuple
 
 from depthfield.tool import Failure, say
 
-PATIENCE_SECONDS = 300  # a qmaster that is restarted, or replaced by its shadow, is back within minutes
+PATIENCE_SECONDS = 300  # a restarted qmaster, or its shadow, is back within minutes
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15
-CALL_SECONDS = 30  # then a client counts as one without an answer: a hung qmaster is waited for without end
+CALL_SECONDS = 30  # after this a client counts as unanswered: for a hung qmaster it would wait forever
 QUICK_SECONDS = 5
-ORDER_SECONDS = 300  # for what must not run twice: cut off in its midst, qsub took 63 s to succeed, or 183 s to fail
+ORDER_SECONDS = 300  # for commands that must not run twice: when cut off, qsub took 63 s to succeed or 183 s to fail
 NO_ANSWER = re.compile(
     "commlib error|comunication_error|unable to (?:contact|send message to|connect to) |can't connect"
     "|got (?:send|select|read|message acknowledge) error|failed (?:sending|receiving) gdi request|timeout error"
     "|general error .* gdi request|unable to read qmaster name",
     re.IGNORECASE,
 )
-USAGE = re.compile(r"^SGE \S+\nusage:.*?(?=^error:)", re.MULTILINE | re.DOTALL)  # what qhost says before its error
+USAGE = re.compile(r"^SGE \S+\nusage:.*?(?=^error:)", re.MULTILINE | re.DOTALL)  # printed by qhost before its error
 UNFIT_FOR_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-AVOIDED = re.compile(r"(?:\((?P<asked>.*)\)&)?!\((?P<hosts>[\w.|-]+)\)")  # as `avoiding` writes it
+AVOIDED = re.compile(r"(?:\((?P<asked>.*)\)&)?!\((?P<hosts>[\w.|-]+)\)")  # the form that `avoiding` writes
 
 
 class Unreachable(Failure):
-    """The qmaster does not answer, after all patience."""
+    """The qmaster does not answer, after all retries."""
 
 
 class Refused(Failure):
-    """The qmaster, or its client, says no; the text is its own words on one line."""
+    """The qmaster or its client refuses; the text is its own message on one line."""
 
 
 class Answer(NamedTuple):
-    """What a client says where the qmaster answered it."""
+    """The output of a client that got an answer from the qmaster."""
 
     status: int
     output: str
-    words: str  # its stdout and stderr on one line
+    words: str  # stdout and stderr on one line
 
 
 class Job(NamedTuple):
@@ -56,41 +56,41 @@ class Job(NamedTuple):
     owner: str
     request: dict[str, str]  # hard resources, as in qsub -l; times in seconds: h_rt is "300"
     queues: list[str]  # the hard queue list, as in qsub -q
-    hold: list[str]  # ids of jobs it waits for, and that have not ended
+    hold: list[str]  # ids of unfinished jobs that it waits for
     waiting: list[str]  # ids of jobs that wait for it
-    errors: list[str]  # why it is in the error state, each reason once
-    messages: list[str]  # why the scheduler leaves it waiting: its own reasons, then those of the whole grid
+    errors: list[str]  # reasons for the error state, each once
+    messages: list[str]  # why the scheduler does not start it: reasons of the job, then of the whole grid
     pe: str  # parallel environment, or ""
-    slots: str  # asked for, as in qsub -pe: "6", "2-8"; "" without a parallel environment
+    slots: str  # requested, as in qsub -pe: "6", "2-8"; "" without a parallel environment
 
 
 class Task(NamedTuple):
-    """A line of qstat: a job, a running task of an array job, or its tasks still to come."""
+    """A line of qstat: a job, a running task of an array job, or its pending tasks."""
 
     id: str
-    task: str  # "3", "5-9:2"; "" where the job is no array job
+    task: str  # "3", "5-9:2"; "" if the job is not an array job
     state: str  # "qw", "hqw", "t", "r", "dr", "Eqw", "Rq" ...
-    queue: str  # all.q@node1.grid.test; "" where it waits
+    queue: str  # all.q@node1.grid.test; "" while it waits
     slots: int
     name: str
     owner: str
 
 
 class Complex(NamedTuple):
-    """A resource that jobs may ask for, in the words of `qconf -sc`."""
+    """A resource that jobs can request, with the columns of `qconf -sc`."""
 
     shortcut: str
     type: str  # MEMORY, INT, TIME, BOOL, STRING ...
     relop: str  # <=, ==, >= ...
     requestable: str  # YES, NO, FORCED
-    consumable: str  # YES (a slot), JOB, NO
+    consumable: str  # YES (per slot), JOB, NO
 
 
-# ---- asking
+# ---- calling clients
 
 
 def present() -> bool:
-    """Whether a client is installed that knows of a qmaster."""
+    """Whether a client is installed and its cell names a qmaster."""
     cell = Path(os.environ.get("SGE_ROOT") or "/var/lib/gridengine") / (os.environ.get("SGE_CELL") or "default")
     try:
         return shutil.which("qsub") is not None and bool((cell / "common/act_qmaster").read_text().strip())
@@ -99,23 +99,23 @@ def present() -> bool:
 
 
 def ask(program: str, *arguments: str, patience: float = PATIENCE_SECONDS) -> str:
-    """What a client prints on stdout; a qmaster that does not answer is asked again until `patience` seconds are over.
+    """Return the stdout of a client; retries for `patience` seconds if the qmaster does not answer.
 
-    A patience of 0 is one try. Each try has up to CALL_SECONDS, the last one beyond `patience`. Only for what may be
-    done twice. Raises Unreachable where no answer came, Refused where the client ends with another status than 0.
+    A patience of 0 means one try. Each try takes up to CALL_SECONDS, the last one beyond `patience`. Only for commands
+    that may run twice. Raises Unreachable without an answer, Refused if the exit status is not 0.
     """
     return accepted(program, answer(program, *arguments, patience=patience))
 
 
 def accepted(program: str, said: Answer) -> str:
-    """The output of a client that did what it was asked to; raises Refused for another."""
+    """Return the output of a client that succeeded; raises Refused if it did not."""
     if said.status != 0:
         raise Refused(said.words or f"{program} ended with status {said.status} and no message")
     return said.output
 
 
 def answer(program: str, *arguments: str, patience: float = PATIENCE_SECONDS) -> Answer:
-    """As `ask`, for what says more than yes or no; raises Unreachable only."""
+    """Like `ask`, but returns the answer whatever its exit status; raises Unreachable only."""
     deadline = time.monotonic() + patience
     pause = FIRST_PAUSE_SECONDS
     while True:
@@ -126,13 +126,13 @@ def answer(program: str, *arguments: str, patience: float = PATIENCE_SECONDS) ->
             if left <= 0:
                 raise
             if pause == FIRST_PAUSE_SECONDS:
-                say(f"{silence}; trying again for {patience:.0f} s")
+                say(f"{silence}; retrying for {patience:.0f} s")
         time.sleep(min(pause, left))
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def call(program: str, *arguments: str, seconds: float) -> Answer:
-    """Run a client once, for up to `seconds`; raises Unreachable where no answer came, Failure where it is missing."""
+    """Run a client once, for up to `seconds`; raises Unreachable without an answer, Failure if it is missing."""
     try:
         done = subprocess.run(
             [program, *arguments],
@@ -145,7 +145,7 @@ def call(program: str, *arguments: str, seconds: float) -> Answer:
     except subprocess.TimeoutExpired:
         raise Unreachable(f"the qmaster does not answer: {program} took longer than {seconds:g} s") from None
     except FileNotFoundError:
-        raise Failure(f"{program}: command not found; Grid Engine's clients are expected on PATH") from None
+        raise Failure(f"{program}: command not found; add Grid Engine's clients to PATH") from None
     words = one_line(f"{done.stdout}\n{done.stderr}")
     failed = done.returncode != 0 or not done.stdout.strip()
     if failed and NO_ANSWER.search(words):
@@ -156,22 +156,22 @@ def call(program: str, *arguments: str, seconds: float) -> Answer:
 
 
 def unfinished(xml: str) -> str:
-    """Why this is not the whole of an answer in XML, or ""."""
+    """Return why this is not a complete answer in XML, or "" if it is."""
     root = re.match(r"\s*<\?xml[^>]*\?>\s*<([\w.-]+)", xml)
     if not root:
         return "printed no XML"
-    if root[1] == "comunication_error":  # as Grid Engine spells it
+    if root[1] == "comunication_error":  # Grid Engine's own spelling
         return f"printed {one_line(parsed(xml).findtext('AN_text') or root[1])}"
-    return "" if xml.rstrip().endswith(f"</{root[1]}>") else "printed XML that breaks off"
+    return "" if xml.rstrip().endswith(f"</{root[1]}>") else "printed incomplete XML"
 
 
 def one_line(text: str) -> str:
-    """What a client said, on one line, without its usage and its good-bye."""
+    """Return the output of a client on one line, without usage text and closing words."""
     return " ".join(USAGE.sub("", text).split()).removesuffix(" Exiting.")
 
 
 def reachable() -> bool:
-    """Whether the qmaster answers now, be it by a refusal; takes QUICK_SECONDS at most."""
+    """Whether the qmaster answers now, even with a refusal; takes QUICK_SECONDS at most."""
     try:
         call("qconf", "-sss", seconds=QUICK_SECONDS)
     except Unreachable:
@@ -179,21 +179,21 @@ def reachable() -> bool:
     return True
 
 
-# ---- orders
+# ---- commands that change something
 
 
 def submit(arguments: Sequence[str], avoid: Sequence[str] = ()) -> str:
-    """Submit a job by `qsub -terse ARGUMENTS`; returns its id, `123` for an array job `123.1-4:1` too.
+    """Submit a job with `qsub -terse ARGUMENTS`; returns its id, `123` also for an array job `123.1-4:1`.
 
-    With hosts to `avoid` the job is made on hold, altered to run on none of them beside all that is asked for it, and
-    released. Where that fails it is deleted, or, where that fails too, named.
+    With hosts to `avoid`, the job is submitted on hold, altered to exclude these hosts, and released. If that fails it
+    is deleted; if that fails too, it is named.
 
-    A job is never submitted twice. The qmaster is first asked a harmless question with all patience, then qsub runs
-    once: its errors do not tell an order that was never sent from one whose answer got lost. Raises Refused, or
-    Unreachable, which says where the job may exist.
+    A job is never submitted twice: first a harmless query makes sure that the qmaster answers, then qsub runs once. Its
+    errors do not tell whether a request was never sent or its answer was lost. Raises Refused, or Unreachable, which
+    says if the job may exist.
     """
     held = ["-h"] if avoid else []
-    output = order("the job may have been submitted all the same, see qstat", "qsub", "-terse", *held, *arguments)
+    output = order("the job may have been submitted anyway; see qstat", "qsub", "-terse", *held, *arguments)
     new = first_id(r"^(\d+)(?:\.\S*)?\s*$", "qsub", output)
     if avoid:
         release(new, avoid)
@@ -201,7 +201,7 @@ def submit(arguments: Sequence[str], avoid: Sequence[str] = ()) -> str:
 
 
 def order(warning: str, program: str, *arguments: str) -> str:
-    """Run, once, a client that must not run twice; where its answer is lost, the `warning` says what that may mean."""
+    """Run once a client that must not run twice; `warning` says what a lost answer may mean."""
     answer("qconf", "-sss")
     try:
         return accepted(program, call(program, *arguments, seconds=ORDER_SECONDS))
@@ -220,9 +220,9 @@ def first_id(pattern: str, program: str, output: str) -> str:
 
 
 def delete(jobs: Iterable[str], patience: float = PATIENCE_SECONDS) -> None:
-    """Delete these jobs, their waiting and their running tasks; those that are gone already count as deleted.
+    """Delete these jobs with all their tasks; jobs that are already gone count as deleted.
 
-    Raises Refused with the reasons where some could not be deleted, and Unreachable.
+    Raises Refused with the reasons if some could not be deleted, and Unreachable.
     """
     jobs = list(jobs)
     if not jobs:
@@ -233,32 +233,32 @@ def delete(jobs: Iterable[str], patience: float = PATIENCE_SECONDS) -> None:
 
 
 def read_refusals(output: str) -> list[str]:
-    """The lines of qdel that are neither of a deleted job nor of one that is gone already."""
+    """Return the lines of qdel that are about jobs neither deleted nor already gone."""
     fine = re.compile(r"has (?:deleted|registered)|does not exist|is already in deletion")
     return [line.strip() for line in output.splitlines() if line.strip() and not fine.search(line)]
 
 
 def copy(id: str, avoid: Sequence[str] = ()) -> str:
-    """Put a copy in the place of a job, with all that was asked for it, away from the hosts to `avoid`; returns its id.
+    """Submit a copy of a job with all its requests, away from the hosts to `avoid`; returns its id.
 
-    Jobs that wait for the old job wait for the copy then, beside whatever else they wait for; where this user may not
-    alter one, that is said, and it is left as it is. The old job is left as it is too. Jobs held by -hold_jid_ad stay
-    with the old one. The copy is made on hold and released at the end; where something fails in between, the waiting
-    jobs are given back and the copy is deleted, or, where that fails too, named. Raises Refused and Unreachable.
+    Jobs that wait for the old job then wait for the copy, in addition to whatever else they wait for; a job that this
+    user may not alter is named and left unchanged. The old job is not changed, and jobs held by -hold_jid_ad stay with
+    it. The copy is submitted on hold and released at the end. If something fails in between, the waiting jobs wait for
+    the old job again and the copy is deleted; if that fails too, it is named. Raises Refused and Unreachable.
     """
     new = first_id(
         r"^Your job(?:-array)? (\d+)",
         "qresub",
-        order(f"a copy of job {id} may exist, on hold: see qstat, and qdel it", "qresub", "-h", "u", id),
+        order(f"a copy of job {id} may exist, on hold; see qstat, and qdel it", "qresub", "-h", "u", id),
     )
     release(new, avoid, id)
     return new
 
 
 def release(id: str, avoid: Sequence[str], old: str | None = None) -> None:
-    """Release a job that was made on hold: away from the hosts to `avoid`, and waited for in the place of job `old`.
+    """Release a job that was submitted on hold: away from the hosts to `avoid`, and in place of job `old`.
 
-    Where something fails in between, the job is deleted; see take_back.
+    If something fails, the job is deleted; see take_back.
     """
     held_before: dict[str, list[str]] = {}
     try:
@@ -273,17 +273,17 @@ def release(id: str, avoid: Sequence[str], old: str | None = None) -> None:
 
 
 def keep_off(id: str, hosts: Sequence[str]) -> None:
-    """Alter a job's request so that it runs on none of these hosts."""
+    """Alter a job's request so that it excludes these hosts."""
     copied = job(id)
     if copied is None:
         raise Refused(f"job {id} does not exist")
     request = {**copied.request, "hostname": avoiding(copied.request.get("hostname", ""), hosts)}
-    # -l takes the place of the whole hard request; the soft one stays as it is.
+    # -l replaces the whole hard request; the soft one is not changed.
     ask("qalter", "-l", ",".join(f"{name}={value}" if value else name for name, value in request.items()), id)
 
 
 def avoiding(asked: str, hosts: Iterable[str]) -> str:
-    """A request for `hostname` that excludes these hosts beside what is asked already: `(asked)&!(a|b)`."""
+    """Return a request for `hostname` that adds the exclusion of these hosts: `(asked)&!(a|b)`."""
     before = AVOIDED.fullmatch(asked)
     if before and balanced(before["asked"] or ""):
         asked, hosts = before["asked"] or "", [*before["hosts"].split("|"), *hosts]
@@ -292,7 +292,7 @@ def avoiding(asked: str, hosts: Iterable[str]) -> str:
 
 
 def balanced(expression: str) -> bool:
-    """Whether no parenthesis closes before it opens: `x)|(y` is no expression of its own."""
+    """Whether each parenthesis opens before it closes: `x)|(y` is not an expression of its own."""
     depth = 0
     for letter in expression:
         depth += (letter == "(") - (letter == ")")
@@ -302,7 +302,7 @@ def balanced(expression: str) -> bool:
 
 
 def move_waiting(old: str, new: str, held_before: dict[str, list[str]]) -> None:
-    """Let the jobs that wait for `old` wait for `new` instead; notes in `held_before` what each waited for."""
+    """Make the jobs that wait for `old` wait for `new` instead; `held_before` gets what each waited for."""
     ended = job(old)
     for id in ended.waiting if ended else ():
         waiting = job(id)
@@ -317,43 +317,43 @@ def move_waiting(old: str, new: str, held_before: dict[str, list[str]]) -> None:
 
 
 def hold(id: str, jobs: Iterable[str], patience: float = PATIENCE_SECONDS) -> None:
-    """Let a job wait for these jobs, and no others."""
+    """Make a job wait for these jobs and no others."""
     ask("qalter", "-hold_jid", ",".join(dict.fromkeys(jobs)), id, patience=patience)
 
 
 def take_back(new: str, held_before: dict[str, list[str]]) -> None:
-    """Delete a job that was not released. What was moved to it waits for the old job again, lest this end start it."""
+    """Delete a job that was not released. Jobs moved to it wait for the old job again."""
     try:
         for id, jobs in held_before.items():
             hold(id, jobs, patience=0)
         delete([new], patience=0)
     except Failure as failure:
-        say(f"job {new} is left behind, and may be on hold; qrls or qdel it: {failure}")
+        say(f"job {new} could not be deleted and may be on hold; qrls or qdel it: {failure}")
 
 
-# ---- questions
+# ---- queries
 
 
 def job(id: str, patience: float = PATIENCE_SECONDS) -> Job | None:
-    """A job as the qmaster knows it; None where it knows it no longer, or not yet. Raises Unreachable, Refused."""
+    """Return a job as the qmaster knows it; None if it is gone or not known yet. Raises Unreachable, Refused."""
     return read_job(ask("qstat", "-j", id, "-xml", patience=patience))
 
 
 def tasks(user: str | None = None, patience: float = PATIENCE_SECONDS) -> list[Task]:
-    """What qstat lists of a user's jobs ("*": of all), by default of one's own. Raises Unreachable, Refused."""
+    """Return what qstat lists of a user's jobs ("*": all users), by default one's own. Raises Unreachable, Refused."""
     return read_tasks(ask("qstat", "-xml", *(["-u", user] if user else []), patience=patience))
 
 
 def free_slots(patience: float = PATIENCE_SECONDS) -> str:
-    """The free slots of each queue: `all.q 3 of 16, short.q 16 of 16`. Raises Unreachable, Refused."""
+    """Return the free slots of each queue: `all.q 3 of 16, short.q 16 of 16`. Raises Unreachable, Refused."""
     queues = read_free(ask("qstat", "-g", "c", "-xml", patience=patience))
     return ", ".join(f"{name} {free} of {total}" for name, (free, total) in queues.items())
 
 
 def limits(request: Mapping[str, str], queues: Iterable[str]) -> list[int]:
-    """The seconds of every h_rt and s_rt of a request, as Job.request is one, and of queues, all.q or all.q@HOST.
+    """Return the seconds of each h_rt and s_rt of a request (see Job.request) and of queues, all.q or all.q@HOST.
 
-    A queue as a whole has the limits of all its hosts. Raises Unreachable, Refused.
+    A queue without a host has the limits of all its hosts. Raises Unreachable, Refused.
     """
     found = [request.get(name, "") for name in ("h_rt", "s_rt")]
     for queue in dict.fromkeys(queues):
@@ -363,53 +363,53 @@ def limits(request: Mapping[str, str], queues: Iterable[str]) -> list[int]:
 
 
 def environments() -> dict[str, dict[str, str]]:
-    """The settings of each parallel environment, by name: allocation_rule, control_slaves and others."""
+    """Return the settings of each parallel environment, by name: allocation_rule, control_slaves and others."""
     names = listed("qconf", "-spl", none="no parallel environment")
     return {name: read_settings(ask("qconf", "-sp", name)) for name in names}
 
 
 def queues_with(pe: str) -> list[str]:
-    """The queues, all.q@HOST, that have this parallel environment. Raises Unreachable; Refused for an unknown one."""
+    """Return the queues, all.q@HOST, with this parallel environment. Raises Unreachable; Refused if it is unknown."""
     return listed("qselect", "-pe", pe, none="no queues remaining")
 
 
 def listed(program: str, *arguments: str, none: str) -> list[str]:
-    """What a client lists, a word a line; nothing where it says that there are `none`."""
+    """Return what a client lists, one word per line; nothing if it prints the message `none`."""
     said = answer(program, *arguments)
     return [] if said.status != 0 and none in said.words else accepted(program, said).split()
 
 
 def complexes() -> dict[str, Complex]:
-    """The resources that the site has, by name. Raises Unreachable, Refused."""
+    """Return the resources of the site by name. Raises Unreachable, Refused."""
     return read_complexes(ask("qconf", "-sc"))
 
 
 def submit_hosts() -> set[str]:
-    """The hosts that may submit jobs. Raises Unreachable, Refused."""
+    """Return the hosts that may submit jobs. Raises Unreachable, Refused."""
     return set(listed("qconf", "-ss", none="no submit host"))
 
 
 def execution_hosts() -> set[str]:
-    """The hosts that run jobs. Raises Unreachable, Refused."""
+    """Return the hosts that run jobs. Raises Unreachable, Refused."""
     return set(listed("qconf", "-sel", none="no execution host"))
 
 
 def hosts_xml(hosts: Iterable[str] = ()) -> bytes:
-    """What `qhost -q -F -xml` prints of these hosts (without any: of all), for grid.read_qhost.
+    """Return the output of `qhost -q -F -xml` for these hosts (all if empty), for grid.read_qhost.
 
-    Raises Unreachable, and Refused where a host is unknown.
+    Raises Unreachable, and Refused if a host is unknown.
     """
     hosts = list(hosts)
     return ask("qhost", "-q", "-F", "-xml", *(["-h", ",".join(hosts)] if hosts else [])).encode()
 
 
-# ---- what the clients print
+# ---- reading the output of clients
 
 
 def parsed(xml: str) -> ET.Element:
-    """The root of what a client prints with -xml; raises Refused for what is no XML.
+    """Return the root of the XML that a client prints; raises Refused if it is not valid.
 
-    Grid Engine copies jobs' variables as they are, and XML knows no escape character.
+    Grid Engine copies jobs' variables unchanged, and XML does not allow the escape character.
     """
     try:
         return ET.fromstring(UNFIT_FOR_XML.sub("\ufffd", xml))
@@ -418,7 +418,7 @@ def parsed(xml: str) -> ET.Element:
 
 
 def read_job(output: str) -> Job | None:
-    """The job of `qstat -j ID -xml`; None where the qmaster does not know it."""
+    """Return the job of `qstat -j ID -xml`; None if the qmaster does not know it."""
     root = parsed(output)
     if root.tag == "unknown_jobs":
         return None
@@ -455,18 +455,18 @@ def read_job(output: str) -> Job | None:
 
 
 def without_time(reason: str) -> str:
-    """An error reason without its time and process: each task of an array job has the same one."""
+    """Remove time and process from an error reason, so that all tasks of an array job have the same one."""
     return re.sub(r"^\d\S* \d\S* \[\d+:\d+\]: ", "", reason)
 
 
 def read_range(ranges: ET.Element) -> str:
-    """A range of slots as in qsub -pe."""
+    """Return a range of slots as in qsub -pe."""
     least, most = ranges.findtext("RN_min") or "", ranges.findtext("RN_max") or ""
     return least if least == most else f"{least}-{most}"
 
 
 def read_tasks(output: str) -> list[Task]:
-    """The lines of `qstat -xml`, running ones first."""
+    """Return the lines of `qstat -xml`, running jobs first."""
     return [
         Task(
             id=line.findtext("JB_job_number") or "",
@@ -482,7 +482,7 @@ def read_tasks(output: str) -> list[Task]:
 
 
 def read_free(output: str) -> dict[str, tuple[int, int]]:
-    """The free slots and all slots of each queue, by name, of `qstat -g c -xml`."""
+    """Return the free and the total slots of each queue, by name, from `qstat -g c -xml`."""
     return {
         queue.findtext("name") or "": (int(queue.findtext("available") or 0), int(queue.findtext("total") or 0))
         for queue in parsed(output).iter("cluster_queue_summary")
@@ -490,13 +490,13 @@ def read_free(output: str) -> dict[str, tuple[int, int]]:
 
 
 def read_settings(output: str) -> dict[str, str]:
-    """The `name value` lines of qconf; a backslash at the end of a line joins the next one to it."""
+    """Return the `name value` lines of qconf; a backslash at the end of a line continues it."""
     lines = re.sub(r"\s*\\\n\s*", " ", output).splitlines()
     return {name: value.strip() for name, _, value in (line.partition(" ") for line in lines) if name}
 
 
 def read_seconds(value: str) -> list[int]:
-    """The seconds of each time in a setting, `0:10:0,[node1=300]`; INFINITY is none."""
+    """Return the seconds of each time in a setting such as `0:10:0,[node1=300]`; INFINITY is skipped."""
     found = []
     for word in re.split(r"[\s,=\[\]]+", value):
         if re.fullmatch(r"\d*(?::\d*){0,2}", word) and word.strip(":"):
@@ -506,6 +506,6 @@ def read_seconds(value: str) -> list[int]:
 
 
 def read_complexes(output: str) -> dict[str, Complex]:
-    """The lines of `qconf -sc`, by name."""
+    """Return the lines of `qconf -sc` by name."""
     lines = (line.split() for line in output.splitlines() if line.strip() and not line.startswith("#"))
     return {name: Complex(*values[:5]) for name, *values in lines}

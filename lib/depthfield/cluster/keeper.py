@@ -1,7 +1,7 @@
-"""The keeper of one node on its host: it starts the node, and starts a worker that crashed again on the port it had.
+"""The keeper of one node on its host: starts the node, and restarts a crashed worker on the port it had.
 
-A crashed parameter server has lost its parameters, and without a worker of an all-reduce nobody goes on: the next
-attempt begins from the checkpoint.
+A crashed parameter server has lost its parameters, and all-reduce cannot continue without one of its workers: then the
+next attempt starts from the checkpoint.
 """
 
 import os
@@ -20,12 +20,12 @@ from depthfield.tool import say
 
 RESTARTS = 5
 PAUSE_SECONDS = 1  # before a restart
-TERM_SECONDS = 4  # for a node to end in order
+TERM_SECONDS = 4  # for a node to end by itself
 LOOK_SECONDS = 60
 
 
 class Kept(NamedTuple):
-    """A node and what it is started with."""
+    """A node and its settings."""
 
     home: Path
     run: Path
@@ -35,14 +35,14 @@ class Kept(NamedTuple):
     host: str
     watcher: str  # HOST:PORT
     threads: int
-    gpus: str | None  # numbers among the GPUs of this host, I/N for the Ith share of N, - for none, None for all
-    job: str | None  # of the chief
-    reduces: bool = False  # a worker trains by all-reduce, with the chief
+    gpus: str | None  # numbers of GPUs of this host, I/N for the Ith share of N, - for none, None for all
+    job: str | None  # the chief's
+    reduces: bool = False  # whether a worker trains by all-reduce, with the chief
 
 
 def keep(node: Kept, environment: Mapping[str, str] = os.environ) -> None:
-    """Run a node to its end; it writes into its log, whoever started it."""
-    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):  # warnings for the chief, who heeds them
+    """Run a node until it ends; all output goes to its log."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):  # warnings that only the chief handles
         signal.signal(number, signal.SIG_IGN)
     signals = Signals(signal.SIGTERM, signal.SIGINT)
     folder = announcements.folder(node.run, node.attempt)
@@ -62,7 +62,7 @@ def keep(node: Kept, environment: Mapping[str, str] = os.environ) -> None:
             return
         if node.role == "ps" or node.reduces or restart == RESTARTS:
             break
-        say(f"{node.role}-{node.index} ended with status {child.status}, restart {restart + 1} of {RESTARTS}")
+        say(f"{node.role}-{node.index} ended with status {child.status}; restart {restart + 1} of {RESTARTS}")
         time.sleep(PAUSE_SECONDS)
     if folder.exists() and not attempts.ended(folder):
         (folder / f"{node.role}-{node.index}.failed").touch()  # watch-nodes looks for it
@@ -73,7 +73,7 @@ def of_job(environment: Mapping[str, str]) -> str:
 
 
 def command(node: Kept) -> list[object]:
-    """The command line of the node itself."""
+    """Return the command line of the node itself."""
     words = [node.home / "bin" / f"{node.role}-node", "--run", node.run, "--attempt", node.attempt]
     words += ["--reduce"] if node.reduces else []
     words += ["--index", node.index, "--host", node.host, "--threads", node.threads]
@@ -81,7 +81,7 @@ def command(node: Kept) -> list[object]:
 
 
 def with_gpus(node: Kept, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the node: its threads, and the GPUs that it may see."""
+    """Return the environment of the node: its threads, and the GPUs that it may use."""
     threads = {name: str(node.threads) for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")}
     found = dict(environment) | threads
     allowed = shown_gpus(node.gpus, allotted(environment)) if node.role == "worker" else []
@@ -91,10 +91,10 @@ def with_gpus(node: Kept, environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def allotted(environment: Mapping[str, str]) -> list[str] | None:
-    """The GPUs that the site gave to this job on this host, None where it does not say.
+    """Return the GPUs that the site gave this job on this host; None if it does not say.
 
-    CUDA_VISIBLE_DEVICES is what most sites set; Univa's and Open Cluster Scheduler's resource maps are told as
-    SGE_HGR_NAME, the ids parted by blanks.
+    Most sites set CUDA_VISIBLE_DEVICES; the resource maps of Univa and Open Cluster Scheduler are in SGE_HGR_NAME, ids
+    separated by blanks.
     """
     if (devices := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name.strip() for name in devices.split(",") if name.strip() not in ("", "-1")]
@@ -105,9 +105,9 @@ def allotted(environment: Mapping[str, str]) -> list[str] | None:
 
 
 def shown_gpus(planned: str | None, allotted: Sequence[str] | None) -> list[str] | None:
-    """What a worker's CUDA_VISIBLE_DEVICES shall be; None to leave it as it is.
+    """Return the value of a worker's CUDA_VISIBLE_DEVICES as a list; None to leave it unchanged.
 
-    Two workers that see the same GPU take each other's memory: they do only where there are fewer GPUs than workers.
+    Workers that share a GPU take each other's memory, so they share one only if there are fewer GPUs than workers.
     """
     if planned is None:
         return None if allotted is None else list(allotted)
@@ -117,12 +117,12 @@ def shown_gpus(planned: str | None, allotted: Sequence[str] | None) -> list[str]
         which, shares = map(int, planned.split("/"))
         given = allotted or []
         return list(given[which::shares]) or list(given[which % len(given) :][:1] if given else [])
-    numbers = planned.split(",")  # the plan counts GPUs; their names are those that the site lets us see
+    numbers = planned.split(",")  # the plan counts GPUs; their names are those that the site gives us
     return [allotted[int(n)] if n.isdigit() and allotted and int(n) < len(allotted) else n for n in numbers]
 
 
 def gpus_of_chief(nodes: Sequence[Node], allotted: Sequence[str] | None) -> list[str] | None:
-    """The same for a chief that is one of the workers: it is the first of its host."""
+    """The same for a chief that is one of the workers: it counts as the first worker of its host."""
     if any(node.host == "*" for node in nodes):
         return None if allotted is None else list(allotted)
     return list(allotted or nodes[0].gpus)[:1]

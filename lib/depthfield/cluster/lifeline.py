@@ -1,7 +1,7 @@
-"""The lifeline of a node: one TCP connection to the watcher of its attempt, by whose end each learns of the other's.
+"""The lifeline of a node: a TCP connection to the watcher of its attempt, by which each notices when the other ends.
 
-A process that ends closes it at once. A host that vanishes without a word is told by the kernel's keepalive from one
-that is busy or suspended, whose kernel still answers. TensorFlow notices no vanished host.
+A process that ends closes it at once. The kernel's keepalive distinguishes a host that vanished from one that is busy
+or suspended, whose kernel still answers. TensorFlow does not notice a vanished host.
 """
 
 import json
@@ -12,25 +12,25 @@ from collections.abc import Callable
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 
-SILENCE_SECONDS = 30  # without an answer of the other's kernel: its host is lost
-HELLO_SECONDS = 20  # for a connection to show that it has the run's token
-ASK_SECONDS = 5  # between two questions for memory and load
+SILENCE_SECONDS = 30  # without an answer from the other kernel before its host counts as lost
+HELLO_SECONDS = 20  # for a new connection to prove that it has the run's token
+ASK_SECONDS = 5  # between two queries for memory and load
 LONGEST = 4096  # bytes of one message
 LOOPBACK = ("127.0.0.1", "localhost")
 
-NODE, WATCHER = b"node ", b"watcher "  # each answers in its own name, so that no node can be made to answer another
+NODE, WATCHER = b"node ", b"watcher "  # each side signs with its role, so that a node cannot be used to answer another
 
-ENDED = (EOFError, ConnectionResetError, BrokenPipeError)  # the other's process, not its host
+ENDED = (EOFError, ConnectionResetError, BrokenPipeError)  # the other process ended, not its host
 REFUSED = (OSError, EOFError, ValueError, AuthenticationError, AssertionError)  # the last: Python 3.11, no challenge
 
 
 def listen(host: str) -> socket.socket:
-    """A socket on a free port: of the loopback where `host`, as nodes know us, is that, else of every interface."""
+    """Return a socket on a free port: of the loopback interface if `host` is 127.0.0.1, otherwise of all interfaces."""
     return socket.create_server((host if host in LOOPBACK else "", 0), backlog=1024)
 
 
 def held(port: int) -> tuple[socket.socket, int]:
-    """A free port (0) or this one, kept until the socket is closed: only a server with SO_REUSEPORT can take it."""
+    """Hold `port`, or a free one if it is 0, until the socket is closed: only a server with SO_REUSEPORT can use it."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     holder.bind(("", port))
@@ -38,9 +38,9 @@ def held(port: int) -> tuple[socket.socket, int]:
 
 
 def join(host: str, port: int, token: str, who: dict) -> Connection:
-    """The node's end: connect, show the run's token, ask for the same, and tell who we are.
+    """The node's side: connect, prove that both sides have the run's token, and say who we are.
 
-    Raises one of REFUSED where nobody is there or the token is another.
+    Raises one of REFUSED if no watcher listens there or it has another token.
     """
     reached = socket.create_connection((host, port), timeout=HELLO_SECONDS)
     reached.settimeout(None)
@@ -53,7 +53,7 @@ def join(host: str, port: int, token: str, who: dict) -> Connection:
 
 
 def answer(connection: Connection, tell: Callable[[], dict]) -> bool:
-    """The node's end: answer questions with what `tell` returns until the watcher ends; whether its host is lost."""
+    """The node's side: answer queries with `tell()` until the watcher ends; returns whether its host is lost."""
     try:
         while connection.recv_bytes(LONGEST):
             connection.send_bytes(json.dumps(tell()).encode())
@@ -65,7 +65,7 @@ def answer(connection: Connection, tell: Callable[[], dict]) -> bool:
 
 
 def accept(reached: socket.socket, token: str) -> tuple[Connection, dict]:
-    """The watcher's end: whoever connected, and who it says it is. Raises one of REFUSED for a stranger."""
+    """The watcher's side: return a new connection, and who it says it is. Raises one of REFUSED for a stranger."""
     connection = _connection(reached)
     deliver_challenge(connection, NODE + token.encode())
     answer_challenge(connection, WATCHER + token.encode())
@@ -75,9 +75,9 @@ def accept(reached: socket.socket, token: str) -> tuple[Connection, dict]:
 
 
 def ask(connection: Connection, told: Callable[[dict], None], over: threading.Event) -> bool:
-    """The watcher's end: pass each answer to `told` until the node ends; whether it was its host that was lost.
+    """The watcher's side: pass each answer to `told` until the node ends; returns whether its host is lost.
 
-    Never a second question before the first is answered: a suspended node would be drowned in them.
+    Each query waits for the answer to the one before, so that queries do not pile up for a suspended node.
     """
     try:
         while not over.is_set():
@@ -94,7 +94,7 @@ def ask(connection: Connection, told: Callable[[dict], None], over: threading.Ev
 
 
 def _connection(reached: socket.socket) -> Connection:
-    """A connection that ends when the other's kernel is silent, and whose first messages must come soon."""
+    """Return a connection that ends when the other kernel is silent, and whose first messages must come soon."""
     reached.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     reached.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE_SECONDS // 3)
     reached.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENCE_SECONDS // 6)
@@ -107,7 +107,7 @@ def _connection(reached: socket.socket) -> Connection:
 
 
 def _wait(connection: Connection, seconds: int) -> None:
-    """How long a read may take; 0 for ever."""
+    """Set how long a read may take; 0 for no limit."""
     with socket.socket(fileno=connection.fileno()) as same:
         same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, 0))
         same.detach()

@@ -1,4 +1,4 @@
-"""The logs of a run's nodes as one stream: RUN/logs/NODE.log, where an attempt begins with a line `---- attempt N`."""
+"""The logs of a run's nodes as one stream: RUN/logs/NODE.log, where each attempt starts with `---- attempt N`."""
 
 import time
 from collections.abc import Iterator
@@ -7,19 +7,19 @@ from pathlib import Path
 from depthfield.tool import Failure
 
 LOOK_SECONDS = 0.5
-TAIL_BYTES = 2**18  # of a log, in which its last lines are looked for
+TAIL_BYTES = 2**18  # to search for the last lines, from the end of a log
 ATTEMPT = "---- attempt "
 
 
 def follow(run: Path, lines: int, once: bool = False) -> Iterator[tuple[str, str]]:
-    """Each log's last `lines` lines of its last attempt, then, unless `once`, new lines without end: (node, line).
+    """Yield (node, line): the last `lines` lines of the last attempt in each log, then new lines forever unless `once`.
 
-    Raises Failure where no run is there.
+    Raises Failure if `run` is not the folder of a run.
     """
     folder = run / "logs"
     if not folder.is_dir():
-        raise Failure(f"{run}: no run of a cluster is there")
-    read: dict[Path, int] = {}  # bytes of each log
+        raise Failure(f"{run}: not the folder of a run on a cluster")
+    read: dict[Path, int] = {}  # bytes read of each log
     first = True
     while True:
         for path in sorted(folder.glob("*.log")):
@@ -27,7 +27,7 @@ def follow(run: Path, lines: int, once: bool = False) -> Iterator[tuple[str, str
             if path not in read and first:
                 begin, last = _last(path, lines)
                 yield from ((path.stem, line) for line in last)
-            elif path.stat().st_size < begin:  # somebody has emptied it
+            elif path.stat().st_size < begin:  # it was truncated
                 begin = 0
             with path.open("rb") as file:
                 file.seek(begin)
@@ -42,7 +42,7 @@ def follow(run: Path, lines: int, once: bool = False) -> Iterator[tuple[str, str
 
 
 def _last(path: Path, lines: int) -> tuple[int, list[str]]:
-    """Where a log ends, in bytes, and its last whole lines, of its last attempt."""
+    """Return where a log ends, in bytes, and the last whole lines of its last attempt."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(size - TAIL_BYTES, 0))

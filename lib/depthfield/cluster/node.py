@@ -1,4 +1,4 @@
-"""One node of a cluster, living until its watcher or whoever started it is gone: TensorFlow's server, or a replica."""
+"""One node of a cluster, TensorFlow's server or a replica; it ends with its watcher and with its starter."""
 
 import contextlib
 import os
@@ -19,15 +19,15 @@ from depthfield.cluster.announcements import Announcement
 from depthfield.cluster.processes import living
 from depthfield.tool import Failure, UsageError
 
-LOOK_SECONDS = 0.5  # between two looks at whoever started us
+LOOK_SECONDS = 0.5  # between two checks of the process that started us
 MEASURE_SECONDS = 5
 LOG_SECONDS = 30
 WATCHER_LOST = 75  # EX_TEMPFAIL of sysexits.h
-JOIN_TRIES, JOIN_SECONDS = 3, 1  # to reach the watcher, and between two tries
+JOIN_TRIES, JOIN_SECONDS = 3, 1  # attempts to reach the watcher, and seconds between them
 
 
 class Start(NamedTuple):
-    """What a node is started with."""
+    """The settings of a node."""
 
     role: str
     index: int
@@ -36,12 +36,12 @@ class Start(NamedTuple):
     host: str
     port: int | None
     threads: int | None
-    starter: int  # the process this node lives with
-    watcher: tuple[str, int] | None  # and with the watcher of its attempt, which listens there
+    starter: int  # the process that this node ends with
+    watcher: tuple[str, int] | None  # host and port of the watcher, with which it also ends
 
 
 def asked(role: str, arguments: dict) -> Start:
-    """What the command line of `ps-node` or `worker-node` asks for."""
+    """Return the settings from the command line of `ps-node` or `worker-node`."""
     port = tool.number(arguments, "--port", least=1)
     if port and port >= 2**16:
         raise UsageError(f"--port takes a number below {2**16}, not {port}")
@@ -66,7 +66,7 @@ def _address(text: str | None) -> tuple[str, int] | None:
 
 
 def without_proxies() -> None:
-    """Forget the proxies of the environment: gRPC looks for the nodes behind them, without end. For the chief too."""
+    """Remove proxies from the environment: gRPC would look for nodes behind them forever. Also for the chief."""
     for proxy in ("grpc_proxy", "https_proxy", "http_proxy"):
         os.environ.pop(proxy, None)
 
@@ -75,20 +75,20 @@ Work = Callable[[Callable[[], dict]], None]  # takes a function that waits for t
 
 
 def rearm() -> None:
-    """Have SIGTERM come to us again: a replica's server takes it for itself. In the main thread; for the chief too."""
+    """Restore our SIGTERM handler: a replica's server replaces it. Call it in the main thread; also for the chief."""
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def serve(start: Start, work: Work | None = None) -> NoReturn:
-    """Be a node: serve, announce where, and end with status 0 as soon as it is told to or its starter is gone.
+    """Run a node: serve, announce the address, and exit with status 0 when asked to or when the starter is gone.
 
-    With `work` the port is only held, for the server that `work` starts, in a thread of its own: it may wait for other
-    nodes without end.
-    Raises Failure where the node already runs, was announced elsewhere, or does not get its port.
+    With `work`, the port is only held for the server that `work` starts in a thread of its own, because it may wait for
+    other nodes forever.
+    Raises Failure if the node already runs, was announced on another host, or cannot get its port.
     """
-    ignored = [signal.SIGUSR1, signal.SIGUSR2]  # Grid Engine's warnings reach every task: they are for the chief
+    ignored = [signal.SIGUSR1, signal.SIGUSR2]  # Grid Engine warns every task, but only the chief acts on it
     if start.watcher:
-        ignored.append(signal.SIGHUP)  # a closed terminal ends the chief, with everything saved, and then this node
+        ignored.append(signal.SIGHUP)  # a closed terminal ends the chief, which saves everything, and then this node
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
     starter_lives = living(start.starter)
@@ -114,7 +114,7 @@ def serve(start: Start, work: Work | None = None) -> NoReturn:
         if work:
             threading.Thread(target=_work, args=(start, folder, mine, work, state), daemon=True).start()
         _live(f"{start.role} {start.index} on {start.host}:{taken}", me, starter_lives, state)
-        end = "whoever started it is gone"
+        end = "the process that started it is gone"
     except SystemExit:
         end, status = _told(state)
     except KeyboardInterrupt:
@@ -127,17 +127,17 @@ def serve(start: Start, work: Work | None = None) -> NoReturn:
             with contextlib.suppress(OSError):
                 announcements.withdraw(folder, start.role, start.index, mine)
     tool.say(f"{start.role} {start.index} ended: {end}")
-    os._exit(status)  # TensorFlow's server cannot be shut down: an exit in order ends in a segmentation fault
+    os._exit(status)  # TensorFlow's server cannot be shut down: a normal exit ends in a segmentation fault
 
 
 def _told(state: dict) -> tuple[str, int]:
-    """Why this node was sent SIGTERM, in words, and the exit status."""
+    """Return why this node got SIGTERM, in words, and the exit status."""
     return state.get("end", "SIGTERM"), state.get("status", tool.DONE)
 
 
 @contextlib.contextmanager
 def _ending_directly(start: Start, state: dict) -> Iterator[None]:
-    """Within, a signal ends this process on the spot: the import of TensorFlow turns a SystemExit into other errors."""
+    """In this context a signal ends the process at once: TensorFlow's import turns a SystemExit into other errors."""
 
     def end(number: int, frame: object) -> NoReturn:
         why, status = ("interrupted", tool.DONE) if number == signal.SIGINT else _told(state)
@@ -154,19 +154,19 @@ def _ending_directly(start: Start, state: dict) -> Iterator[None]:
 
 
 def _hold_lifeline(start: Start, token: str, state: dict) -> None:
-    """Answer the watcher of this attempt from now on, and end this process with SIGTERM when it is gone."""
+    """Answer the watcher of this attempt in a thread, and end this process with SIGTERM when the watcher is gone."""
     who = {"role": start.role, "index": start.index, "host": start.host, "pid": os.getpid()}
     for left in reversed(range(JOIN_TRIES)):
         try:
             connection = lifeline.join(*start.watcher, token, who)
             break
-        except (ConnectionRefusedError, TimeoutError):  # a crowd of nodes may fill the watcher's backlog
+        except (ConnectionRefusedError, TimeoutError):  # many nodes at once may fill the watcher's backlog
             if not left:
-                state["end"] = "nobody watches this attempt"
+                state["end"] = "no watch-nodes watches this attempt"
                 raise SystemExit from None
             time.sleep(JOIN_SECONDS)
         except lifeline.REFUSED:
-            state["end"] = "nobody watches this attempt"
+            state["end"] = "no watch-nodes watches this attempt"
             raise SystemExit from None
 
     def answer() -> None:
@@ -179,7 +179,7 @@ def _hold_lifeline(start: Start, token: str, state: dict) -> None:
 
 
 def _work(start: Start, folder: Path, mine: Announcement, work: Work, state: dict) -> None:
-    """Do the work of a node, and end the node where that fails."""
+    """Do the work of a node; if it fails, end the node."""
 
     def cluster() -> dict:
         while not (found := announcements.gathered(folder, start.role, start.index, mine)):
@@ -199,7 +199,7 @@ def _work(start: Start, folder: Path, mine: Announcement, work: Work, state: dic
 
 
 def _live(who: str, me: psutil.Process, starter_lives: Callable[[], bool], state: dict) -> None:
-    """Measure memory (bytes) and load (cores kept busy) until whoever started this node is gone."""
+    """Measure memory (bytes) and load (cores kept busy) until the process that started this node is gone."""
     measured, busy = me.create_time(), 0.0
     due = log = time.monotonic()
     while starter_lives():
@@ -216,14 +216,14 @@ def _live(who: str, me: psutil.Process, starter_lives: Callable[[], bool], state
 
 
 def _server(start: Start, port: int):
-    """TensorFlow's server for this node alone: it need not know the others, the chief tells it when it connects."""
+    """Start TensorFlow's server for this node only: the chief names the other nodes when it connects."""
     without_proxies()
     import tensorflow as tf
 
     cores = start.threads or tool.cores()
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=cores,
-        # With a single thread a worker that calls a parameter server waits for itself, without end.
+        # With a single thread, a worker that calls a parameter server waits for itself forever.
         inter_op_parallelism_threads=max(4, cores),
     )
     address = {start.role: {start.index: f"{start.host}:{port}"}}
@@ -232,27 +232,27 @@ def _server(start: Start, port: int):
             address, job_name=start.role, task_index=start.index, protocol="grpc", config=config
         )
     except tf.errors.OpError as error:
-        raise Failure(f"TensorFlow's server does not start on port {port or '0 (any)'}: {error.message}") from None
+        raise Failure(f"TensorFlow's server cannot start on port {port or '0 (any)'}: {error.message}") from None
 
 
 def _recorded_port(start: Start, folder: Path, token: str) -> int | None:
-    """The port this node had before it crashed: the chief finds it again only there."""
+    """Return the port that this node had before it crashed: the chief expects it there."""
     before = announcements.read(folder, start.role, start.index, token)
     if not before:
         return None
     who = f"{start.role} {start.index} of attempt {start.attempt}"
     if before.host != start.host:
-        raise Failure(f"{who} was announced on {before.host}: on another host it can only join the next attempt")
+        raise Failure(f"{who} was announced on {before.host}; on another host it can only join the next attempt")
     if living(before.pid, before.start)():
-        raise Failure(f"{who} is running already: process {before.pid}, port {before.port}")
+        raise Failure(f"{who} is already running: process {before.pid}, port {before.port}")
     return before.port
 
 
 def _check_free(port: int) -> None:
-    """Raises Failure for a port that is taken, before seconds go into importing TensorFlow."""
+    """Raise Failure if a port is in use, before TensorFlow is imported for seconds."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
         except OSError as error:
-            raise Failure(f"port {port} cannot be taken: {tool.reason(error)}") from None
+            raise Failure(f"port {port} cannot be used: {tool.reason(error)}") from None

@@ -1,6 +1,6 @@
 """The plan of a cluster: which node runs on which host, in which of its slots, with which GPUs.
 
-As text (`plan.tsv`), one node a line: role, index, host, slot, gpus, parted by tabs.
+As text (`plan.tsv`), one node per line: role, index, host, slot, gpus, separated by tabs.
 """
 
 import heapq
@@ -17,13 +17,13 @@ ROLES = ("chief", "ps", "worker")
 
 
 class Node(NamedTuple):
-    """One task of the cluster and its place."""
+    """A node of the cluster and where it runs."""
 
     role: str
     index: int
     host: str
-    slot: int  # which of its host's places for a node, from 0
-    gpus: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES names them; none for a node that computes on cores
+    slot: int  # index among the nodes on its host, from 0
+    gpus: tuple[str, ...] = ()  # as in CUDA_VISIBLE_DEVICES; empty for a node that computes on cores
 
 
 def split(
@@ -34,27 +34,27 @@ def split(
     slots_per_node: int = 1,
     left_out: dict[str, str] | None = None,
 ) -> list[Node]:
-    """Place a chief, `ps` parameter servers and `workers` workers on the hosts, each in slots of its own.
+    """Place a chief, `ps` parameter servers and `workers` workers on hosts, each in its own slots.
 
-    The chief goes to the first host; without parameter servers it is one of the workers. Workers go to hosts with a GPU
-    to spare, one GPU each; those left over to where most slots are free. Parameter servers go to where most memory is.
-    Each role is dealt out in rounds: a host gets its second only when every host that has room has its first. A node
-    takes `slots_per_node` slots of its host; with `oversubscribe` nodes share slots.
+    The chief gets the first host; without parameter servers it is one of the workers. Workers get hosts with a free
+    GPU, one GPU each; the rest get the hosts with the most free slots. Parameter servers get those with most memory.
+    Each role is dealt out in rounds: a host gets its second node only when every host with room has its first. A node
+    takes `slots_per_node` slots of its host; with `oversubscribe`, nodes share slots.
 
-    Raises Failure where the slots do not suffice; it also names the hosts `left_out` before, with the reasons.
+    Raises Failure if there are too few slots; it also names the hosts `left_out` before, with the reasons.
     """
     left_out = left_out or {}
     if not hosts:
         raise Failure(f"no hosts to plan with{left(left_out)}")
-    rooms = [host.slots // slots_per_node or int(oversubscribe) for host in hosts]  # for how many nodes each
+    rooms = [host.slots // slots_per_node or int(oversubscribe) for host in hosts]  # nodes that fit on each
     small = {host.name: several(host.slots, "slot") for host, room in zip(hosts, rooms, strict=True) if not room}
     if not rooms[0]:
         raise Failure(
-            f"the first host is the chief's, and {hosts[0].name} has {small[hosts[0].name]} of the {slots_per_node} "
-            "that a node takes; --oversubscribe lets nodes share slots"
+            f"the chief needs {slots_per_node} slots on the first host, but {hosts[0].name} has "
+            f"{small[hosts[0].name]}; --oversubscribe lets nodes share slots"
         )
     wanted, given = size(ps, workers), sum(rooms)
-    others = wanted - 1 - ps  # workers besides the chief
+    others = wanted - 1 - ps  # workers without the chief
     if wanted > given and not oversubscribe:
         unit, room = "slots", f"{given} given"
         if slots_per_node > 1:
@@ -64,14 +64,14 @@ def split(
             f"{wanted - given} missing; --oversubscribe lets nodes share slots{left(left_out | small)}"
         )
 
-    free = list(rooms)  # falls below zero where slots are shared
+    free = list(rooms)  # below zero if slots are shared
     spare = [list(host.gpus) for host in hosts]
 
     def has_room(host: int) -> bool:
         return oversubscribe or free[host] > 0
 
     def deal(count: int, dealt: Counter, may: Callable[[int], bool], rank: Callable[[int], tuple]) -> list[int]:
-        """Up to `count` times the host that has been dealt fewest, then the one of the lowest rank; takes its slot."""
+        """Deal up to `count` slots, each from the host that was dealt fewest, then the one with the lowest rank."""
         heap = [(dealt[host], rank(host), host) for host in range(len(hosts)) if may(host)]
         heapq.heapify(heap)
         chosen = []
@@ -86,7 +86,7 @@ def split(
 
     free[0] -= 1
     with_workers = Counter() if ps else Counter([0])
-    # Workers that take a GPU come first: a parameter server in the last slot of a host would leave its GPU idle.
+    # Workers with a GPU come first: a parameter server in the last slot of a host would leave its GPU idle.
     on_gpus = deal(
         others,
         with_workers,
@@ -109,7 +109,7 @@ def split(
 
 
 def size(ps: int, workers: int) -> int:
-    """How many nodes a cluster has: without parameter servers the chief is one of the workers."""
+    """Return the number of nodes of a cluster: without parameter servers the chief is one of the workers."""
     return ps + workers + bool(ps)
 
 
@@ -120,13 +120,13 @@ def reduces(nodes: Iterable[Node]) -> bool:
 
 
 def anywhere(chief: str, ps: int, workers: int) -> list[Node]:
-    """A plan that leaves the hosts of all nodes but the chief to the grid, as `*`."""
+    """Return a plan in which the grid chooses the hosts (`*`) of all nodes but the chief."""
     counts = (("ps", ps), ("worker", size(ps, workers) - 1 - ps))
     return [Node("chief", 0, chief, 0), *(Node(role, index, "*", 0) for role, n in counts for index in range(n))]
 
 
 def left(left_out: dict[str, str]) -> str:
-    """Which hosts were left out, each with the reason, as the end of a message: a few, and how many more."""
+    """Return the end of a message that names some of the hosts left out, with reasons, and the number of others."""
     few = [f"{host} ({why})" for host, why in islice(left_out.items(), FEW)]
     if len(left_out) > FEW:
         few.append(f"{len(left_out) - FEW} more")
@@ -138,14 +138,14 @@ def several(number: int, noun: str) -> str:
 
 
 def write(nodes: Iterable[Node]) -> str:
-    """The plan as text."""
+    """Return the plan as text."""
     return "".join(
         f"{node.role}\t{node.index}\t{node.host}\t{node.slot}\t{','.join(node.gpus) or '-'}\n" for node in nodes
     )
 
 
 def read(lines: Iterable[str], name: str) -> list[Node]:
-    """The nodes of a plan, by role and index; raises Failure, with `name` and the line, for what is no plan."""
+    """Read a plan; raises Failure, with `name` and the line, if it is not valid."""
     nodes: dict[tuple[int, int], Node] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -155,10 +155,10 @@ def read(lines: Iterable[str], name: str) -> list[Node]:
             key = ROLES.index(role), int(index)
             node = Node(role, key[1], host, int(slot), () if gpus == "-" else tuple(gpus.split(",")))
         except ValueError:
-            raise Failure(f"{name}: line {number} is no `role index host slot gpus`: {line.strip()!r}") from None
+            raise Failure(f"{name}: line {number} is {line.strip()!r}; expected `role index host slot gpus`") from None
         if key in nodes:
             raise Failure(f"{name}: line {number} names {role} {index} a second time")
         nodes[key] = node
     if not nodes:
-        raise Failure(f"{name}: the plan is empty")
+        raise Failure(f"{name}: the plan is empty; make it with split-resources")
     return [nodes[key] for key in sorted(nodes)]

@@ -1,4 +1,4 @@
-"""Child processes by pidfd, and the signals that come, both as something to wait for."""
+"""Child processes by pidfd, and received signals; both can be waited for."""
 
 import contextlib
 import ctypes
@@ -11,19 +11,19 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)  # all ask for an end with everything saved
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)  # each asks to save everything and end
 
-CLOCK_SECONDS = 2  # by which a process seems to have begun at another time: the clock may have been set since
+CLOCK_SECONDS = 2  # tolerance for the start time of a process: the clock may have been adjusted since
 OF_TERMINAL = (signal.SIGINT, signal.SIGHUP)
 PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 ORPHANS_SECONDS = 5
 
 
 class Signals:
-    """The signals that came, in their order, readable like a file when there are some.
+    """The received signals in order; readable like a file when there are some.
 
-    SIGHUP and SIGINT stay ignored where they were, by nohup or by a shell that starts something in the background: the
-    terminal is not what such a process lives with.
+    SIGHUP and SIGINT stay ignored if they were, by nohup or by a shell that starts a background process: such a process
+    does not end with its terminal.
     """
 
     def __init__(self, *numbers: int):
@@ -31,7 +31,7 @@ class Signals:
         for number in numbers:
             if number not in OF_TERMINAL or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda number, frame: None)
-        signal.set_wakeup_fd(writes, warn_on_full_buffer=False)  # Python writes a byte for each, its number
+        signal.set_wakeup_fd(writes, warn_on_full_buffer=False)  # Python writes one byte per signal, its number
 
     def fileno(self) -> int:
         return self._reads
@@ -44,7 +44,7 @@ class Signals:
 
 
 class Child:
-    """A process of ours. It cannot be taken for another one, whatever becomes of its process id."""
+    """A child process. It cannot be confused with another one, even if its process id is reused."""
 
     def __init__(self, command: Sequence[object], **options):
         self._process = subprocess.Popen([str(word) for word in command], **options)
@@ -53,12 +53,12 @@ class Child:
 
     @property
     def status(self) -> int | None:
-        """The exit status, 128 + N where signal N ended it, None while it runs."""
+        """The exit status, 128 + N if signal N ended it, None while it runs."""
         found = self._process.poll()
         return found if found is None or found >= 0 else 128 - found
 
     def wait(self, seconds: float, signals: Signals | None = None) -> bool:
-        """Whether it has ended within `seconds`; returns early when one of `signals` comes."""
+        """Wait up to `seconds` and return whether it has ended; returns early when one of `signals` comes."""
         readable = [self._file] + ([signals] if signals else [])
         select.select(readable, [], [], max(seconds, 0))
         return self.status is not None
@@ -69,7 +69,7 @@ class Child:
 
 
 def end(children: Sequence[Child], *patience: tuple[int | None, float]) -> None:
-    """End all of these processes: send each signal of `patience` (None: none yet) and wait so many seconds for all."""
+    """End these processes: send each signal of `patience` (None: no signal) and wait its seconds for all of them."""
     for number, seconds in patience:
         for child in children:
             if number is not None:
@@ -80,12 +80,12 @@ def end(children: Sequence[Child], *patience: tuple[int | None, float]) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of what our children leave behind, so that `end_orphans` finds it."""
+    """Become the parent of processes that our children leave behind, so that `end_orphans` finds them."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def end_orphans() -> None:
-    """Kill all processes below this one, and wait for their end."""
+    """Kill all descendants of this process, and wait until they have ended."""
     left = psutil.Process().children(recursive=True)
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -94,9 +94,9 @@ def end_orphans() -> None:
 
 
 def living(pid: int, start: float | None = None) -> Callable[[], bool]:
-    """A function that tells whether the process that has this id now still lives; one that nobody has buried does not.
+    """Return a function that says whether the process with this id still lives; a zombie does not.
 
-    With `start` (seconds since the epoch), only a process that began then counts.
+    With `start` (seconds since the epoch), only a process that started then counts.
     """
     try:
         process = psutil.Process(pid)

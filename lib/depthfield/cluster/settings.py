@@ -1,4 +1,4 @@
-"""The settings of `sge/cluster.sh`, as run-cluster and start-nodes find them in their environment."""
+"""The settings of `sge/cluster.sh`, read from the environment of run-cluster and start-nodes."""
 
 import os
 import re
@@ -10,20 +10,20 @@ from typing import NamedTuple
 from depthfield.cluster import hosts
 from depthfield.tool import Failure, UsageError
 
-# What a job is told; nothing else of the user's environment reaches it.
+# The variables that a job gets; nothing else from the user's environment reaches it.
 PASSED_ON = (
     "DATA_DIR", "DATASET", "RECIPE", "RUN_DIR", "RUNID", "PS_NODES", "WORKERS", "SLOTS_PER_NODE", "WORKER_REQUEST",
     "PS_REQUEST", "NODE_PE", "GPUS_PER_SLOT", "MEMORY", "TIMEOUT", "WAIT", "STEPS", "BATCHSIZE", "CKPT_FREQ",
     "SUM_FREQ", "GRID_QUEUES",
 )  # fmt: skip
-ALONE = "one worker without parameter servers is no cluster, but one process"
-PLAIN = re.compile(r"[A-Za-z0-9_./+@%=~-]*")  # of a path: Grid Engine's clients give a meaning to most of the others
+ALONE = "one worker without parameter servers is a single process; use"
+PLAIN = re.compile(r"[A-Za-z0-9_./+@%=~-]*")  # of a path: to Grid Engine's clients most others have a meaning
 
 
 class Settings(NamedTuple):
-    """What a training on a cluster is asked to be."""
+    """The settings of a training on a cluster."""
 
-    home: Path  # the project
+    home: Path  # the project's folder
     run: Path
     records: Path  # the folder with train-*.tfrecord
     ps: int | None
@@ -38,17 +38,17 @@ class Settings(NamedTuple):
     request: tuple[str, ...]  # qsub's arguments for the job
     worker_request: tuple[str, ...]
     ps_request: tuple[str, ...]
-    queues: tuple[str, ...]  # that nodes and job may use, as patterns of qsub -q; none: all
-    grid: bool  # may be used
+    queues: tuple[str, ...]  # queues for the job and its nodes, patterns as in qsub -q; empty for all
+    grid: bool  # whether Grid Engine may be used
     passed_on: tuple[str, ...]  # NAME=VALUE for the job
 
     def counts(self) -> tuple[int, int]:
-        """How many parameter servers and workers, where nothing but the settings decides."""
+        """Return the number of parameter servers and of workers, if only the settings decide."""
         return 1 if self.ps is None else self.ps, self.workers or 2
 
 
 def read(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings in an environment; raises UsageError for one that makes no sense."""
+    """Read the settings from an environment; raises UsageError if one is not valid."""
 
     def number(name: str, least: int = 1) -> int | None:
         text = environment.get(name, "")
@@ -63,14 +63,14 @@ def read(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
             raise UsageError(f"{name}: {error}: {environment[name]}") from None
 
     def folder(name: str, default: str) -> Path:
-        return Path(os.path.normpath(Path(environment.get(name) or default).absolute()))  # its links stay as they are
+        return Path(os.path.normpath(Path(environment.get(name) or default).absolute()))  # symbolic links are kept
 
     runid = environment.get("RUNID", "")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", runid):
-        raise UsageError(f"RUNID takes letters, digits, dot, - and _, not '{runid}'")
+        raise UsageError(f"RUNID takes letters, digits, dots, - and _, not '{runid}'")
     ps, workers = number("PS_NODES", least=0), number("WORKERS")
     if (ps, workers) == (0, 1):
-        raise UsageError(f"{ALONE}: make train, or train-depth")
+        raise UsageError(f"{ALONE} make train, or train-depth")
     memory = environment.get("MEMORY", "")
     try:
         size = hosts.size(memory) if memory else None
@@ -99,11 +99,11 @@ def read(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def check_for_grid(settings: Settings) -> None:
-    """Raises Failure for a path that Grid Engine's clients would take for something else."""
+    """Raise Failure if a path has characters with a meaning to Grid Engine's clients."""
     for path in (settings.home, settings.run, settings.records):
         if not PLAIN.fullmatch(str(path)):
             wrong = "".join(sorted(set(PLAIN.sub("", str(path)))))
             raise Failure(
-                f"{path}: on a grid, paths take letters, digits and ./+@%=~_- alone, not {wrong!r}; "
+                f"{path}: on a grid, paths may have only letters, digits and ./+@%=~_-, not {wrong!r}; "
                 "GRID=no trains on this machine"
             )

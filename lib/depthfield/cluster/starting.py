@@ -1,4 +1,4 @@
-"""Starting the nodes of a plan, and seeing to their end: what start-nodes does between the two."""
+"""What start-nodes does: start the nodes of a plan, and make sure that they end."""
 
 import os
 import signal
@@ -19,20 +19,20 @@ def start_nodes(
 ) -> None:
     """Start all nodes but the chief, each with the address of its watcher, and stay until the watcher has ended.
 
-    `way` is one of endings.MACHINE, PE and ARRAY; `seconds` how long to wait for the watcher. Raises Failure where
-    nobody watches the attempt, or a node cannot be started.
+    `way` is one of endings.MACHINE, PE and ARRAY; `seconds` is how long to wait for the watcher. Raises Failure if no
+    watcher announces itself, or a node cannot be started.
     """
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # the chief heeds them, and ends us
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # the chief handles them, and ends us
         signal.signal(number, signal.SIG_IGN)
     lives = living(starter)
     watcher = awaited(run, attempt, lives, seconds)
     if watcher is None:
-        return  # whoever started us has gone before it watched
+        return  # our starter ended before it watched
     address = f"{watcher.host}:{watcher.port}"
     given = settings.read(home, os.environ | {"RUN_DIR": str(run.parent), "RUNID": run.name})
     place = ways.here(given) if way != ways.ThisMachine.name else ways.ThisMachine(given)
     if place.name != way:
-        raise Failure(f"--way {way}: this is {place.name}, by JOB_ID and PE_HOSTFILE")
+        raise Failure(f"--way {way}: JOB_ID and PE_HOSTFILE say that this is {place.name}; use --way {place.name}")
     of = ways.Attempt(run, attempt, address, threads, plan.reduces(nodes))
     watching = living(watcher.pid)
     try:
@@ -40,7 +40,7 @@ def start_nodes(
         while lives() and watching():
             place.tend(of)
             time.sleep(LOOK_SECONDS)
-    except Failure as failure:  # nobody need wait for nodes that cannot come
+    except Failure as failure:  # nothing needs to wait for nodes that cannot start
         (of.folder / "failed").write_text(f"{failure}\n")
         raise
     finally:
@@ -49,13 +49,13 @@ def start_nodes(
 
 
 def awaited(run: Path, attempt: int, lives: Callable[[], bool], seconds: float) -> announcements.Announcement | None:
-    """The announcement of the watcher on this host, once it is there; None where our starter has gone."""
+    """Wait for the announcement of the watcher on this host; None if our starter has ended."""
     folder, deadline = announcements.folder(run, attempt), time.monotonic() + seconds
     while lives():
         found = announcements.read(folder, announcements.WATCHER, 0, announcements.token(run))
         if found and living(found.pid, found.start)():
             return found
         if time.monotonic() > deadline:
-            raise Failure(f"nobody watches attempt {attempt}: no watch-nodes within {seconds:g} s")
+            raise Failure(f"attempt {attempt}: no watch-nodes within {seconds:g} s; start it beside start-nodes")
         time.sleep(LOOK_SECONDS)
     return None

@@ -1,7 +1,7 @@
-"""How a run is: its job, its attempt, its nodes, the age of its last step and checkpoint, and why it does not go on.
+"""The state of a run: its job, attempt and nodes, the ages of its last step and checkpoint, and why it does not train.
 
-What is known comes from the files that the run leaves. Their ages are by the clock of the disk they are on: the hosts
-that wrote them, and the one that shows them, have clocks of their own.
+All of it comes from the files of the run. Ages are measured by the clock of the disk, because the clocks of the hosts
+that write and read the files may differ.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from depthfield import files
 from depthfield.cluster import attempts, diagnosis, gridengine
 from depthfield.tool import Failure, say
 
-SILENT_SECONDS = 15  # the watcher tells of itself every two
+SILENT_SECONDS = 15  # the watcher writes its state every two
 ENDED_WELL = "ended with status 0 "
 
 SPENT = {"computing": "computing", "waiting": "waiting for data", "moving": "moving parameters"}
@@ -22,12 +22,13 @@ COLUMNS = ("role", "index", "host", "port", "state", "memory", "load")
 
 
 def of(run: Path) -> dict:
-    """The status of a run as plain data: times are ages in seconds, memory is in bytes, None is what is not known.
+    """Return the status of a run as plain data: times are ages in seconds, memory is in bytes, None is unknown.
 
-    `why` is a list of lines; it is empty for a run that trains or has ended well, and where there is no Grid Engine.
+    `why` is a list of lines; it is empty if the run trains or has succeeded, and without Grid Engine.
+    Raises Failure if `run` is not a folder.
     """
     if not (run / "nodes").is_dir() and not (run / "recipe.toml").exists():
-        raise Failure(f"{run}: no run is there")
+        raise Failure(f"{run}: no such run")
     now = _now(run)
     attempt = attempts.last(run) or None
     here = run / "nodes" / str(attempt) if attempt else None
@@ -54,17 +55,17 @@ def of(run: Path) -> dict:
 
 
 def table(status: dict) -> str:
-    """The status for people."""
+    """Format the status as text."""
     rows = [("run", status["run"])]
     if status["job"]:
         rows.append(("job", status["job"]))
     if status["attempt"]:
-        begun = "the beginning" if status["from_step"] is None else f"step {status['from_step']}"
+        begun = "the start" if status["from_step"] is None else f"step {status['from_step']}"
         rows.append(("attempt", f"{status['attempt']}, from {begun}"))
     rows.append(("state", status["state"]))
     rows += [("why", line) for line in status["why"]]
     if status["step"] is not None:
-        rows.append(("last step told", f"{status['step']}, {_ago(status['step_age'])}"))
+        rows.append(("last step", f"{status['step']}, {_ago(status['step_age'])}"))
     if status["time"]:
         shares = ", ".join(f"{share:.0%} {SPENT[name]}" for name, share in status["time"].items())
         rows.append(("workers' time", f"{shares}; {status['round_steps']:.0f} steps a round"))
@@ -79,12 +80,12 @@ def table(status: dict) -> str:
 
 
 def _state(status: dict, here: Path | None, now: float) -> str:
-    """What the run does, in a few words."""
+    """Say in a few words what the run does."""
     job = status["job"]
     if here is None:
         if job:
             return f"waiting for slots (job {job})"
-        return f"step {status['step']} of {status['steps']}" if status["step"] is not None else "not begun"
+        return f"step {status['step']} of {status['steps']}" if status["step"] is not None else "not started"
     if job and _waits(Path(status["run"]), here):
         return f"waiting for slots (job {job})"
     said = attempts.text(here / "state") or "starting"
@@ -93,18 +94,18 @@ def _state(status: dict, here: Path | None, now: float) -> str:
     began = _began(here, now)
     silence = now - began if status["heard"] is None else status["heard"]
     if silence > SILENT_SECONDS:
-        return f"nothing heard for {silence:.0f} s: suspended, or lost"
+        return f"no news for {silence:.0f} s: suspended or lost"
     if status["step_age"] is not None and now - status["step_age"] > began:
         rate = "" if status["photos_per_second"] is None else f", {status['photos_per_second']:.0f} photos/s"
         return f"training step {status['step']} of {status['steps']}{rate}"
     there = sum(node["state"] == "serving" for node in status["nodes"])
     if there < len(status["nodes"]):
-        return f"{said} ({there} of {len(status['nodes'])} are there)"
+        return f"{said} ({there} of {len(status['nodes'])} are ready)"
     return "starting to train"
 
 
 def _why(status: dict, run: Path, here: Path | None) -> list[str]:
-    """Why a run waits, is silent or has ended badly, as far as Grid Engine knows."""
+    """Explain why a run waits, is silent or has failed, as far as Grid Engine knows."""
     if not status["job"] or not gridengine.present():
         return []
     if here is None or _waits(run, here):
@@ -117,22 +118,22 @@ def _why(status: dict, run: Path, here: Path | None) -> list[str]:
 
 
 def _waits(run: Path, here: Path) -> bool:
-    """Whether the run's job has not begun: an older job of another number is that of an earlier attempt."""
+    """Whether the run's job has not started yet: another, older job belongs to an earlier attempt."""
     other = attempts.text(run / "job") not in (None, attempts.text(here / "job"))
     return other and _written(run / "job") > _began(here, 0)
 
 
 def _began(here: Path, otherwise: float) -> float:
-    """When an attempt began; run-cluster writes `from` then, a person who calls watch-nodes does not."""
+    """Return when an attempt started: run-cluster writes `from` then, but a person who calls watch-nodes does not."""
     times = (_written(here / name) for name in ("from", "watcher-0.json"))
     return next((time for time in times if time), otherwise)
 
 
 def _nodes(here: Path) -> list[dict]:
-    """The nodes as the watcher told of them last; it is the first to end, and the nodes end with it."""
+    """Return the nodes as last written by the watcher, which ends first; the nodes end with it."""
     try:
         nodes = json.loads((here / "state.json").read_bytes())["nodes"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # nothing yet, or damaged
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not written yet, or damaged
         return []
     if not attempts.ended(here):
         return nodes
@@ -145,22 +146,22 @@ def _cell(node: dict, column: str) -> str:
 
 
 def _now(run: Path) -> float:
-    """The time by the clock of the disk that the run is on."""
+    """Return the time by the clock of the run's disk."""
     try:
         return files.server_time(run)
-    except OSError as error:  # a full disk, or one that is not ours to write on
-        say(f"ages are by this machine's clock: {error.strerror}: {error.filename}")
+    except OSError as error:  # the disk is full or read-only
+        say(f"{error.filename}: {error.strerror}; ages are measured by this machine's clock")
         return time.time()
 
 
 def _age(path: Path, now: float) -> float | None:
-    """How many seconds ago a file was written; None where it is missing."""
+    """Return how many seconds ago a file was written; None if it is missing."""
     written = _written(path)
     return round(max(now - written, 0), 1) if written else None
 
 
 def _written(path: Path) -> float:
-    """When a file was written; 0 where there is none."""
+    """Return when a file was written; 0 if it is missing."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:
@@ -178,7 +179,7 @@ def _number(text: str | None) -> int | None:
 
 
 def _steps(run: Path) -> int | None:
-    """To which step the run is to be trained, by the last command that said so, else by its recipe."""
+    """Return the step up to which the run trains, from its last command or else its recipe."""
     asked = [line["steps"] for line in _last_lines(run / "commands.jsonl") if "steps" in line]
     try:
         return asked[-1] if asked else tomllib.loads((run / "recipe.toml").read_text()).get("steps")
@@ -187,7 +188,7 @@ def _steps(run: Path) -> int | None:
 
 
 def _last_lines(path: Path) -> list[dict]:
-    """The whole lines at the end of a file of JSON lines, without one that is being written or never was finished."""
+    """Return the complete lines at the end of a JSON lines file."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 2**14))

@@ -1,4 +1,4 @@
-"""What is asked of Grid Engine for a job and its nodes, and the submission of a job: what is missing is said then."""
+"""The requests of a job and its nodes to Grid Engine, and the submission of a job with all its checks."""
 
 import shlex
 import time
@@ -9,29 +9,29 @@ from depthfield.cluster import attempts, gridengine, plan
 from depthfield.cluster.settings import Settings, check_for_grid
 from depthfield.tool import Failure, UsageError, say
 
-# What sites call memory, those first that are limits of a job's own use.
+# Names that sites use for memory; limits on a job's own use come first.
 MEMORY_COMPLEXES = ("h_vmem", "m_mem_free", "mem_req", "virtual_free", "mem_free", "h_rss")
-LOAD_VALUES = ("mem_", "virtual_", "swap_", "load_", "np_load", "cpu=", "num_proc")  # what hosts report of themselves
+LOAD_VALUES = ("mem_", "virtual_", "swap_", "load_", "np_load", "cpu=", "num_proc")  # reported by the hosts themselves
 POLL_SECONDS = 1
 
 
 def of_job(settings: Settings) -> list[str]:
-    """qsub's arguments for the job of the chief: the user's own come last, and so count."""
+    """Return qsub's arguments for the chief's job: the user's own come last and take precedence."""
     slots = nodes(settings) * settings.slots_per_node
     parallel = ["-pe", settings.pe, str(slots)] if settings.pe else []
     return [*parallel, *_queues(settings), *_memory(settings), *settings.request]
 
 
 def of_nodes(settings: Settings) -> list[str]:
-    """qsub's arguments for array jobs of nodes, without their own."""
+    """Return qsub's arguments that the array jobs of all nodes share."""
     slots = ["-pe", settings.node_pe, str(settings.slots_per_node)] if settings.slots_per_node > 1 else []
     return [*slots, *_queues(settings), *_memory(settings)]
 
 
 def verify(request: Sequence[str]) -> list[str]:
-    """qsub's arguments to refuse at once what no queue can ever give.
+    """Return qsub's arguments that refuse a request at once if no queue can ever satisfy it.
 
-    Its check looks at an empty grid, whose hosts report nothing: a request for a load value would never pass it.
+    The check assumes an empty grid, whose hosts report no load: a request for a load value would never pass.
     """
     names = [name for words in request for name in words.split(",")]
     return ["-w", "w" if any(name.startswith(LOAD_VALUES) for name in names) else "e"]
@@ -46,18 +46,18 @@ def _queues(settings: Settings) -> list[str]:
 
 
 def _memory(settings: Settings) -> list[str]:
-    """MEMORY of a node as this site counts it: Grid Engine takes amounts for each slot."""
+    """Return the request for a node's MEMORY as this site counts it; Grid Engine counts per slot."""
     if not settings.memory:
         return []
     return memory(settings.memory, settings.slots_per_node, gridengine.complexes())
 
 
 def memory(size: int, slots: int, complexes: Mapping[str, gridengine.Complex]) -> list[str]:
-    """qsub's arguments for `size` bytes for a node of so many slots; `complexes` as gridengine.complexes gives them.
+    """Return qsub's arguments for `size` bytes of a node with `slots` slots; for `complexes` see gridengine.complexes.
 
-    A consumable is counted for each slot; one that is counted once a job or a host cannot tell of nodes, and is passed
-    over. Where memory is no consumable, a host is looked for that has so much free now. Raises Failure where the site
-    has no complex for memory.
+    A consumable is requested per slot; one that is counted once per job or host does not suit nodes and is skipped. If
+    memory is not a consumable, a host with enough free memory is requested. Raises Failure if the site has no complex
+    for memory.
     """
     known = {name: complexes[name] for name in MEMORY_COMPLEXES if name in complexes}
     may = {
@@ -71,11 +71,11 @@ def memory(size: int, slots: int, complexes: Mapping[str, gridengine.Complex]) -
     for name in ("m_mem_free", "mem_free", "virtual_free", "h_vmem"):
         if name in may:
             return ["-l", f"{name}={-(-size // (slots if name == 'h_vmem' else 1) // 2**20)}M"]
-    raise Failure("MEMORY: this grid has no complex for memory; ask for it in REQUEST as the site does (see qconf -sc)")
+    raise Failure("MEMORY: this grid has no complex for memory; use the site's own request in REQUEST (see qconf -sc)")
 
 
 def submit(settings: Settings, script: Path, arguments: Sequence[str]) -> str:
-    """Submit `script` with these settings and arguments as a job, and say how to watch and to stop it; the job's id."""
+    """Submit `script` as a job with these settings and arguments, and say how to watch and stop it; returns its id."""
     check_for_grid(settings)
     if settings.pe:
         _check_pe(settings.pe)
@@ -88,17 +88,17 @@ def submit(settings: Settings, script: Path, arguments: Sequence[str]) -> str:
     try:
         job = gridengine.submit([str(word) for word in command])
     except gridengine.Refused as refused:
-        raise Failure(f"qsub refused it: {refused} (GRID=no trains on this machine alone)") from None
+        raise Failure(f"qsub refused the job: {refused} (GRID=no trains on this machine instead)") from None
     attempts.tell_job(settings.run, job)
     ps, workers = settings.counts()
     if settings.pe:
         slots = nodes(settings) * settings.slots_per_node
-        what = f"{ps} ps and {workers} workers in {slots} slots of {settings.pe}, waiting for slots"
+        what = f"{ps} ps and {workers} workers in {slots} slots of {settings.pe}; waiting for slots"
     else:
-        what = f"which submits {ps} ps and {nodes(settings) - 1 - ps} workers when it starts, waiting for a slot"
-    say(f"run {settings.run}: job {job}, {what}")
+        what = f"it submits {ps} ps and {nodes(settings) - 1 - ps} workers when it starts; waiting for a slot"
+    say(f"run {settings.run}, job {job}: {what}")
     if not settings.pe and (offered := usable_environments()):
-        say(f"in a parallel environment all nodes start at once: PE={' or PE='.join(offered)}")
+        say(f"in a parallel environment all nodes start together; to use one, set PE={' or PE='.join(offered)}")
     _warn_of_hosts()
     tell_how_to_watch(settings)
     if settings.pe and settings.wait:
@@ -107,24 +107,24 @@ def submit(settings: Settings, script: Path, arguments: Sequence[str]) -> str:
 
 
 def _warn_of_hosts() -> None:
-    """Say which hosts a job could not go on from: it is submitted anew from there after a limit or a lost host."""
+    """Name the hosts that cannot submit jobs: a job there cannot continue after a time limit or a lost host."""
     if never := sorted(gridengine.execution_hosts() - gridengine.submit_hosts()):
         few = ", ".join(never[:3]) + (f" and {len(never) - 3} more" if never[3:] else "")
-        say(f"a job on {few} cannot submit anything: ask your administrator for qconf -as, or leave them out")
+        say(f"a job on {few} cannot submit jobs; ask your administrator for qconf -as, or exclude them")
 
 
 def tell_how_to_watch(settings: Settings) -> None:
-    """Say what shows a run, and what ends it."""
+    """Say how to watch and how to stop a run."""
     status, logs, stop = (
         shlex.join([f"{settings.home}/bin/{command}", "--run", str(settings.run)])
         for command in ("cluster-status", "follow-logs", "stop-cluster")
     )
     say(f"to watch it: {status}; {logs}")
-    say(f"to stop it, with everything saved: {stop}; the same command goes on from there")
+    say(f"to stop it, with everything saved: {stop}; run the same command to continue")
 
 
 def usable_environments() -> list[str]:
-    """The parallel environments with control_slaves that some queue has."""
+    """Return the parallel environments with control_slaves that belong to at least one queue."""
     found = gridengine.environments()
     slaves = [name for name, settings in found.items() if settings.get("control_slaves", "").upper() == "TRUE"]
     one_host = {name for name in slaves if found[name].get("allocation_rule") == "$pe_slots"}
@@ -132,38 +132,38 @@ def usable_environments() -> list[str]:
 
 
 def _check_pe(pe: str) -> None:
-    """Raises Failure for a parallel environment that nodes cannot be started in; offers those where they can."""
+    """Raise Failure if nodes cannot be started in this parallel environment; names those where they can."""
     found = gridengine.environments()
     offered = usable_environments()
-    offer = f"PE={' or PE='.join(offered)} can be used" if offered else "without PE the nodes are array jobs"
+    offer = f"use PE={' or PE='.join(offered)}" if offered else "without PE the nodes are array jobs"
     if pe not in found:
-        raise Failure(f"there is no parallel environment {pe}; {offer}")
+        raise Failure(f"no parallel environment {pe}; {offer}")
     if found[pe].get("control_slaves", "").upper() != "TRUE":
-        raise Failure(f"parallel environment {pe} has no control_slaves TRUE, which qrsh -inherit needs; {offer}")
+        raise Failure(f"parallel environment {pe} lacks control_slaves TRUE, which qrsh -inherit needs; {offer}")
     if not gridengine.queues_with(pe):
         raise Failure(f"no queue has the parallel environment {pe} in its pe_list; {offer}")
 
 
 def _wait_for_slots(job: str, seconds: int) -> None:
-    """Wait until a job has left the queue of those that wait; delete it and raise Failure when time is over."""
+    """Wait until a job no longer waits for slots; after `seconds`, delete it and raise Failure."""
     deadline = time.monotonic() + seconds
     while any(task.id == job and "q" in task.state for task in gridengine.tasks()):
         if time.monotonic() > deadline:
             gridengine.delete([job])
             free = gridengine.free_slots()
-            raise Failure(f"job {job} got no slots within {seconds} s and is deleted; free slots by queue: {free}")
+            raise Failure(f"job {job} got no slots within {seconds} s and was deleted; free slots by queue: {free}")
         time.sleep(POLL_SECONDS)
 
 
 def without_grid(settings: Settings) -> None:
-    """Raises a failure where something was asked of a grid, and there is none, or it shall be left alone."""
+    """Raise Failure if a setting needs a grid, but there is none or GRID=no."""
     given = {"PE": settings.pe, "REQUEST": settings.request, "WORKER_REQUEST": settings.worker_request,
              "PS_REQUEST": settings.ps_request, "MEMORY": settings.memory, "GRID_QUEUES": settings.queues}  # fmt: skip
     asked = " and ".join(name for name, value in given.items() if value)
     if asked and not settings.grid:
-        raise UsageError(f"GRID=no leaves the grid alone, and {asked} asks something of it: leave out one of them")
+        raise UsageError(f"GRID=no does not use the grid, but {asked} needs it; leave out one of them")
     if asked:
         raise Failure(
-            f"{asked} asks something of a grid, and there is none here: no qsub, or its cell names no qmaster "
-            "(SGE_ROOT, SGE_CELL); GRID=no, without it, trains on this machine"
+            f"{asked} needs a grid, but there is none here: no qsub, or its cell names no qmaster "
+            "(SGE_ROOT, SGE_CELL); GRID=no, without that setting, trains on this machine"
         )

@@ -1,7 +1,7 @@
-"""The watcher of an attempt: holds the lifelines of its nodes beside the command that computes on them.
+"""The watcher of an attempt: holds the lifelines of its nodes while the command that uses them runs.
 
-While the command runs, `state.json` in the attempt's folder tells of each node. The command is ended when the cluster
-is broken, because TensorFlow would wait without end, and when the user asks for a stop.
+`state.json` in the attempt's folder has the state of each node. The watcher ends the command if the cluster breaks,
+because TensorFlow would wait forever, and if the user asks to stop.
 """
 
 import contextlib
@@ -22,18 +22,18 @@ from depthfield.cluster.endings import BROKEN
 from depthfield.cluster.plan import Node, reduces
 from depthfield.cluster.processes import STOPPING, Child, Signals
 
-AWAY_SECONDS = 45  # for a worker to come back
-END_SECONDS = 60  # for a command to save and end when asked; a broken cluster may keep it from either
+AWAY_SECONDS = 45  # for a worker to return
+END_SECONDS = 60  # for a command to save and end when asked; a broken cluster may prevent both
 BROKEN_SECONDS = 12
-GRACE_SECONDS = 3  # a command that noticed first waits so long for the reason
+GRACE_SECONDS = 3  # if the command noticed first, time for the reason to arrive
 LOOK_SECONDS = 0.2
-TOLD_SECONDS = 2  # between two states on the disk, or two looks for the stop file
+TOLD_SECONDS = 2  # between two writes of the state, and two checks for the stop file
 
 AWAITED, STARTING, SERVING, GONE, LOST, FAILED = "awaited", "starting", "serving", "gone", "lost", "failed"
 
 
 class Watch:
-    """The nodes of an attempt as they are, by role and index; threads keep them up to date."""
+    """The current state of the nodes of an attempt, by role and index; threads keep it up to date."""
 
     def __init__(self, plan: Sequence[Node], folder: Path, host: str, token: str):
         self.nodes = {
@@ -42,13 +42,13 @@ class Watch:
             if node.role != "chief"
         }
         self.reduces = reduces(plan)
-        self.away: dict[tuple[str, int], float] = {}  # since when nodes are gone, of time.monotonic()
+        self.away: dict[tuple[str, int], float] = {}  # when nodes went away, time.monotonic()
         self.token, self.over = token, threading.Event()
         listener = lifeline.listen(host)
         me = psutil.Process()
         self.mine = Announcement(host, listener.getsockname()[1], me.pid, me.create_time(), token)
         self.folder = folder
-        if self.reduces:  # the command is a node, too: it takes the port that is held for it
+        if self.reduces:  # the command is a node too: it uses the port that is held for it
             self.held, port = lifeline.held(0)
             announcements.announce(folder, "chief", 0, self.mine._replace(port=port))
         announcements.announce(folder, announcements.WATCHER, 0, self.mine)
@@ -59,11 +59,11 @@ class Watch:
             try:
                 reached, _ = listener.accept()
                 threading.Thread(target=self._attend, args=(reached,), daemon=True).start()
-            except (OSError, RuntimeError):  # too many files or threads: strangers hold them, and not for long
+            except (OSError, RuntimeError):  # too many files or threads, held by strangers for a short time
                 time.sleep(LOOK_SECONDS)
 
     def _attend(self, reached: socket.socket) -> None:
-        """One lifeline, from its first message to its end."""
+        """Serve one lifeline, from its first message to its end."""
         try:
             connection, who = lifeline.accept(reached, self.token)
             node = self.nodes[who["role"], who["index"]]
@@ -71,21 +71,21 @@ class Watch:
             return
         name = f"{who['role']} {who['index']} on {who['host']}"
         if node["state"] == GONE:
-            _say(f"{name} starts again")
+            _say(f"{name} has restarted")
         node.update(host=who["host"], pid=who["pid"], state=STARTING)
 
         def told(news: dict) -> None:
             node.update(news, state=SERVING if news.get("port") else STARTING)
 
         lost = lifeline.ask(connection, told, self.over)
-        if node["pid"] == who["pid"] and not self.over.is_set():  # and no other has come in its place
+        if node["pid"] == who["pid"] and not self.over.is_set():  # unless another process replaced it
             self.away[who["role"], who["index"]] = time.monotonic()
             node.update(state=LOST if lost else GONE)
             if who["role"] == "worker" and not lost and not self.reduces:
-                _say(f"{name} has ended, it has {AWAY_SECONDS} s to come back")
+                _say(f"{name} has ended; waiting {AWAY_SECONDS} s for it to restart")
 
     def broken(self, ended: bool = False) -> str | None:
-        """Why nothing can be computed any more, or None. With `ended`, the command has ended by itself: any reason."""
+        """Return why the cluster is broken, or None. With `ended`, the command ended by itself: any reason counts."""
         now = time.monotonic()
         for key, node in self.nodes.items():
             who = f"{node['role']} {node['index']} on {node['host']}"
@@ -95,15 +95,15 @@ class Watch:
                 if ended or node["role"] == "ps" or self.reduces:
                     return f"{who} has ended"
                 if now - self.away[key] > AWAY_SECONDS:
-                    return f"{who} has been away for {AWAY_SECONDS} s"
+                    return f"{who} has not restarted for {AWAY_SECONDS} s"
             if node["state"] == FAILED:
-                return f"{who} has failed, see its log"
+                return f"{who} has failed; see its log"
             if ended and node["state"] == AWAITED:
-                return f"{who} never came"
+                return f"{who} never connected"
         return None
 
     def look(self) -> None:
-        """Find the nodes that keep-node has given up, or that could not be started: they would be awaited for long."""
+        """Find nodes that keep-node has given up or that could not start, so that they are not awaited for long."""
         for path in self.folder.glob("*.failed"):
             role, _, index = path.stem.partition("-")
             node = self.nodes[role, int(index)]
@@ -111,14 +111,14 @@ class Watch:
                 node.update(state=FAILED)
 
     def write(self) -> None:
-        """Tell the state of the nodes in the attempt's folder; a full disk must not end a training."""
-        nodes = [dict(node) for node in self.nodes.values()]  # copies: news of the nodes come meanwhile
+        """Write the state of the nodes into the attempt's folder; a full disk must not end the training."""
+        nodes = [dict(node) for node in self.nodes.values()]  # copies, because threads change the originals
         with contextlib.suppress(OSError):
-            if self.folder.is_dir():  # a run that was removed does not come back
+            if self.folder.is_dir():  # do not recreate a run that was removed
                 files.write_json(self.folder / "state.json", {"nodes": nodes})
 
     def write_lost(self) -> None:
-        """Name the hosts that the next attempt should do without: lost, or not heard of by any node."""
+        """Write the hosts that the next attempt should avoid: lost, or never heard from."""
         hosts: dict[str, set[str]] = {}
         for node in self.nodes.values():
             hosts.setdefault(node["host"], set()).add(node["state"])
@@ -134,10 +134,10 @@ class Watch:
 
 
 def attend(watch: Watch, command: Sequence[str]) -> int:
-    """Run `command` beside the watch; its exit status, 128 + N where signal N ended it, BROKEN for a broken cluster.
+    """Run `command` while watching; returns its exit status, 128 + N if signal N ended it, BROKEN if the cluster broke.
 
-    SIGTERM, SIGINT, SIGHUP and SIGUSR2 come to the command as SIGTERM, SIGUSR1 as itself. Whoever started us must live.
-    Where the nodes could not be started the status is tool.FAILED: another attempt would not start them either.
+    SIGTERM, SIGINT, SIGHUP and SIGUSR2 reach the command as SIGTERM, SIGUSR1 as itself. It ends with our starter. If
+    the nodes could not be started, the status is tool.FAILED: another attempt would not start them either.
     """
     signals = Signals(*STOPPING, signal.SIGUSR1)
     starter = os.getppid()
@@ -151,15 +151,15 @@ def attend(watch: Watch, command: Sequence[str]) -> int:
             asked.append(signal.SIGTERM)
             starter = os.getppid()
         if reason is None and (reason := watch.broken()):
-            _say(f"{reason}: ending this attempt")
+            _say(f"{reason}; ending this attempt")
             asked.append(signal.SIGTERM)
             deadline = now + BROKEN_SECONDS
         if now >= due:
             due = now + TOLD_SECONDS
-            with contextlib.suppress(OSError):  # nor must a disk that does not answer for a while
+            with contextlib.suppress(OSError):  # a disk that does not answer for a while must not either
                 watch.look()
                 if unstarted is None and (unstarted := attempts.text(watch.folder / "failed")):
-                    _say(f"the nodes are not started: {unstarted}")
+                    _say(f"the nodes could not be started: {unstarted}")
                     asked.append(signal.SIGTERM)
                 if deadline is None and announcements.stop_asked(watch.folder):
                     _say("asked to stop")
@@ -170,7 +170,7 @@ def attend(watch: Watch, command: Sequence[str]) -> int:
             if number != signal.SIGUSR1:
                 deadline = deadline or now + END_SECONDS
         if deadline is not None and now > deadline:
-            _say(f"{command[0]} does not end: killed")
+            _say(f"{command[0]} does not end; killed it")
             child.send(signal.SIGKILL)
         child.wait(LOOK_SECONDS, signals)
     status = child.status
@@ -189,6 +189,6 @@ def attend(watch: Watch, command: Sequence[str]) -> int:
 
 
 def _say(message: str) -> None:
-    """One line on stderr; if whoever read it has gone, the command must not be left alone for that."""
+    """Write one line to stderr; if its reader is gone, the command must still be watched."""
     with contextlib.suppress(OSError):
         tool.say(message)

@@ -1,7 +1,7 @@
-"""The three ways into a cluster: processes of this machine, tasks of a parallel environment, array jobs.
+"""The three ways to start nodes: processes on this machine, tasks of a parallel environment, array jobs.
 
-Each has the same five functions. run-cluster calls `plan` before an attempt, `lose` and `go_on` after one; start-nodes
-calls `start` and `end` in between. The nodes are the same in all three: keep-node on its host.
+Each has the same functions. run-cluster calls `plan` before an attempt, `lose` and `go_on` after it; start-nodes calls
+`start`, `tend` and `end` in between. The nodes are the same in all three: keep-node on its host.
 """
 
 import os
@@ -22,14 +22,14 @@ from depthfield.cluster.processes import Child
 from depthfield.cluster.settings import Settings, check_for_grid
 from depthfield.tool import RUN_ME_AGAIN, Failure, cores, say
 
-LIFELINE_SECONDS = 10  # for nodes to end by themselves when their watcher has
-TASK_SECONDS = 40  # the same for tasks of a parallel job: one that must be killed takes the whole job with it
+LIFELINE_SECONDS = 10  # for nodes to end by themselves after their watcher
+TASK_SECONDS = 40  # the same for tasks of a parallel job: killing one would end the whole job
 TERM_SECONDS, KILL_SECONDS = 5, 5
-TRY_AGAIN_SECONDS = 600  # to bring a copy of a job to a qmaster that does not answer
+TRY_AGAIN_SECONDS = 600  # to submit a copy of a job to a qmaster that does not answer
 
 
 class Attempt(NamedTuple):
-    """What start-nodes knows of the attempt whose nodes it starts."""
+    """What start-nodes knows about the attempt whose nodes it starts."""
 
     run: Path
     number: int
@@ -42,7 +42,7 @@ class Attempt(NamedTuple):
         return self.run / "nodes" / str(self.number)
 
     def keep_node(self, home: Path, role: str, *more: object) -> list[str]:
-        """The command that runs a node on its host."""
+        """Return the command that runs a node on its host."""
         words = [home / "bin/keep-node", role, "--run", self.run, "--attempt", self.number, "--watcher", self.watcher]
         words += ["--reduce"] if self.reduces else []
         return [str(word) for word in (*words, "--threads", self.threads, *more)]
@@ -52,7 +52,7 @@ class Attempt(NamedTuple):
 
 
 class ThisMachine:
-    """Nodes are processes of this machine, which share its cores."""
+    """Nodes are processes on this machine, which share its cores."""
 
     name = endings.MACHINE
 
@@ -66,38 +66,38 @@ class ThisMachine:
         """Nothing to prepare: split-resources looks at this machine."""
 
     def start(self, nodes: Sequence[Node], attempt: Attempt) -> None:
-        """Start these nodes, each a process of ours."""
+        """Start these nodes as child processes."""
         environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-        for node in nodes:  # the plan has the names of GPUs here, where it was made
+        for node in nodes:  # the plan was made here and has the names of this machine's GPUs
             place = ["--index", node.index, "--host", node.host, "--gpus", ",".join(node.gpus) or "-"]
             command = attempt.keep_node(self.settings.home, node.role, *place)
             self.children.append(logged(command, attempt.log(node), env=environment))
 
     def tend(self, attempt: Attempt) -> None:
-        """Nothing to do meanwhile: a node that cannot run says so itself."""
+        """Nothing to do: a node that cannot run says so itself."""
 
     def end(self) -> None:
-        """See to the end of all nodes: their watcher has ended, so they end by themselves, or else by signals."""
+        """End all nodes: they end by themselves after their watcher, or else by signals."""
         processes.end(self.children, (None, LIFELINE_SECONDS), (15, TERM_SECONDS), (9, KILL_SECONDS))
 
     def lose(self, lost: Sequence[str]) -> bool:
-        """Do without these hosts from now on; False where too few are left."""
+        """Continue without these hosts; False if too few are left."""
         return True
 
     def go_on(self) -> int:
-        """Nobody goes on by itself here; the exit status says that it can."""
-        say("the same command goes on")
+        """A run on one machine does not continue by itself; the exit status says that it can be continued."""
+        say("run the same command to continue")
         return RUN_ME_AGAIN
 
 
 class ParallelEnvironment:
-    """Nodes are tasks of one parallel job, started by `qrsh -inherit` on the hosts that the job was given."""
+    """Nodes are tasks of one parallel job, started by `qrsh -inherit` on the hosts of the job."""
 
     name = endings.PE
 
     def __init__(self, settings: Settings, job: str, environment: Mapping[str, str] = os.environ):
         self.settings, self.job, self.children = settings, job, {}
-        self.folder = Path()  # of the attempt whose nodes were started
+        self.folder = Path()  # the attempt whose nodes were started
         self.wait, self.threads = settings.wait or 120, settings.slots_per_node
         self.host = environment.get("HOSTNAME") or socket.gethostname()
         check_for_grid(settings)
@@ -108,15 +108,16 @@ class ParallelEnvironment:
         self.ps, self.workers = shares(slots // settings.slots_per_node - 1, settings.ps, settings.workers)
         least, what = (3, "1 chief, 1 ps and 1 worker") if self.ps else (2, "2 workers")
         if slots // settings.slots_per_node < least:
-            raise Failure(f"{slots} slots: {what} need {least * settings.slots_per_node}")
+            needed = least * settings.slots_per_node
+            raise Failure(f"the job has {slots} slots, but {what} need {needed}; request more with qsub -pe")
 
     def _hosts(self) -> list[grid.Host]:
         return grid.read_pe("\n".join(self.lines).encode(), "PE_HOSTFILE")
 
     def plan(self, folder: Path) -> None:
-        """Leave the hosts that are left, and what qhost shows of them, for split-resources."""
+        """Write the remaining hosts, and what qhost shows of them, for split-resources."""
         files.write_text(folder / "hosts", "".join(f"{line}\n" for line in self.lines))
-        with suppress(Failure):  # a plan without memory and GPUs is one, too
+        with suppress(Failure):  # a plan can do without memory and GPUs
             shown = gridengine.hosts_xml([host.name for host in self._hosts()])
             files.write_text(folder / "qhost.xml", shown.decode())
 
@@ -126,29 +127,29 @@ class ParallelEnvironment:
         for node in nodes:
             place = ["--index", node.index, "--host", node.host, "--gpus", gpus(node, nodes)]
             command = attempt.keep_node(self.settings.home, node.role, *place, "--job", self.job)
-            # qrsh joins its arguments by blanks and gives them to the user's shell.
+            # qrsh joins its arguments with blanks and passes them to the user's shell.
             task = ["qrsh", "-inherit", "-nostdin", node.host, shlex.join(command)]
             self.children[node] = logged(task, attempt.log(node))
 
     def tend(self, attempt: Attempt) -> None:
-        """A task that Grid Engine did not start will not come: keep-node itself always ends with 0."""
+        """Find tasks that Grid Engine could not start: keep-node itself always ends with status 0."""
         for node, child in self.children.items():
             if child.status:
                 (attempt.folder / f"{node.role}-{node.index}.failed").touch()
 
     def end(self) -> None:
-        """The same as on one machine: qrsh ends with its task.
+        """End all nodes as on one machine: qrsh ends with its task.
 
-        Those of lost hosts are left to run-cluster. Their tasks end by themselves, and qrsh when such a host is back;
-        killed while the job goes on, it would kill its task then, and Grid Engine the job.
+        Tasks on lost hosts are left to run-cluster. They end by themselves, and their qrsh when the host is back; if
+        killed while the job continues, qrsh would kill its task then, and Grid Engine the job.
         """
         lost = (attempts.text(self.folder / "lost") or "").split()
         there = [child for node, child in self.children.items() if node.host not in lost]
         processes.end(there, (None, TASK_SECONDS), (15, TERM_SECONDS), (9, KILL_SECONDS))
 
     def lose(self, lost: Sequence[str]) -> bool:
-        """Do without these hosts from now on; False where too few are left."""
-        say(f"going on without {' '.join(lost)}")
+        """Continue without these hosts; False if too few are left."""
+        say(f"continuing without {' '.join(lost)}")
         self.lines = [line for line in self.lines if line.split()[0] not in lost]
         places = sum(host.slots // self.settings.slots_per_node for host in self._hosts()) - 1
         if places < (2 if self.ps else 1):
@@ -162,18 +163,18 @@ class ParallelEnvironment:
         return True
 
     def go_on(self) -> int:
-        """Put a copy of the job in its place: run again by status 99, a parallel job waits for ever for other hosts."""
+        """Replace the job by a copy: run again after status 99, a parallel job would wait forever for other hosts."""
         try:
             copy = copied(self.settings.run, self.job)
         except Failure as failure:
-            say(f"{failure}; all is saved: the same command goes on from there")
+            say(f"{failure}; everything is saved: run the same command to continue")
             return endings.HELD
-        say(f"job {copy} goes on")
+        say(f"job {copy} continues")
         return endings.GOES_ON
 
 
 class ArrayJobs:
-    """Nodes are tasks of two array jobs, wherever the grid has slots; the chief is a plain job, which submits them."""
+    """Nodes are tasks of two array jobs, wherever the grid has slots; the chief is a plain job that submits them."""
 
     name = endings.ARRAY
 
@@ -207,10 +208,10 @@ class ArrayJobs:
         say(f"waiting for slots: array jobs {' '.join(self.submitted)}")
 
     def tend(self, attempt: Attempt) -> None:
-        """Nothing to do meanwhile: gather-spec waits for the nodes, and says who is missing."""
+        """Nothing to do: gather-spec waits for the nodes and names missing ones."""
 
     def end(self) -> None:
-        """Delete what still waits for slots, or does not end by itself."""
+        """Delete tasks that still wait for slots or do not end by themselves."""
         deadline = time.monotonic() + LIFELINE_SECONDS / 2
         with suppress(gridengine.Unreachable):
             while time.monotonic() < deadline and self._there():
@@ -221,13 +222,13 @@ class ArrayJobs:
         return any(task.id in self.submitted for task in gridengine.tasks(os.environ.get("USER") or None))
 
     def lose(self, lost: Sequence[str]) -> bool:
-        """Do without these hosts from now on: `start` avoids all that attempts were told to avoid."""
-        say(f"going on without {' '.join(lost)}")
+        """Continue without these hosts: `start` avoids all hosts that attempts wrote."""
+        say(f"continuing without {' '.join(lost)}")
         return True
 
     def go_on(self) -> int:
         """Status 99 makes Grid Engine run the same job again: it is not parallel, so any host will do."""
-        say(f"job {self.job} goes on by itself")
+        say(f"job {self.job} continues by itself")
         return RUN_ME_AGAIN
 
 
@@ -235,7 +236,7 @@ Way = ThisMachine | ParallelEnvironment | ArrayJobs
 
 
 def here(settings: Settings, environment: Mapping[str, str] = os.environ) -> Way:
-    """The way of the job that this process is in; of this machine outside a job."""
+    """Return the way for the job of this process; ThisMachine outside a job."""
     job = environment.get("JOB_ID")
     if not job:
         return ThisMachine(settings)
@@ -243,8 +244,10 @@ def here(settings: Settings, environment: Mapping[str, str] = os.environ) -> Way
 
 
 def shares(nodes: int, ps: int | None, workers: int | None) -> tuple[int, int]:
-    """How many parameter servers and workers of so many nodes besides the chief: a third are workers, unless they are
-    counted. Without parameter servers all are, and the chief too."""
+    """Return the numbers of parameter servers and workers for `nodes` nodes without the chief.
+
+    A third are workers, unless `ps` or `workers` is given. Without parameter servers all are, and the chief too.
+    """
     if ps == 0:
         return 0, workers or nodes + 1
     if workers is None:
@@ -253,7 +256,7 @@ def shares(nodes: int, ps: int | None, workers: int | None) -> tuple[int, int]:
 
 
 def gpus(node: Node, nodes: Sequence[Node]) -> str:
-    """Which GPUs a node uses, for keep-node: where the plan knows of none, a share of those that the site gives."""
+    """Return keep-node's --gpus for a node: if the plan has none, a share of those that the site gives."""
     computing = ("chief", "worker") if plan.reduces(nodes) else ("worker",)
     beside = [other for other in nodes if other.role in computing and other.host == node.host]
     if node.role not in computing or any(other.gpus for other in beside):
@@ -262,10 +265,10 @@ def gpus(node: Node, nodes: Sequence[Node]) -> str:
 
 
 def copied(run: Path, job: str) -> str:
-    """Submit a copy of a job that has ended or is lost, and write it into the run; raises Failure where that fails.
+    """Submit a copy of a job that has ended or is lost, and record it in the run; returns its id.
 
-    It avoids the hosts that were lost, as far as the attempts' folders name them. A qmaster that does not answer is
-    asked again for TRY_AGAIN_SECONDS.
+    It avoids the lost hosts that the attempts' folders name. Retries for TRY_AGAIN_SECONDS if the qmaster does not
+    answer. Raises Failure if it cannot be submitted.
     """
     deadline = time.monotonic() + TRY_AGAIN_SECONDS
     while True:
@@ -275,13 +278,13 @@ def copied(run: Path, job: str) -> str:
         except gridengine.Unreachable as unreachable:
             if time.monotonic() > deadline:
                 raise
-            say(f"{unreachable}: trying again")
+            say(f"{unreachable}; retrying")
     attempts.tell_job(run, copy, copy_of=job)
     return copy
 
 
 def logged(command: Sequence[object], log: Path, **options) -> Child:
-    """Start a command that writes into its log."""
+    """Start a command with all output going to the file `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
         return Child(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, **options)

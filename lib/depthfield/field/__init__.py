@@ -1,1 +1,1 @@
-"""The Gaussian random field over superpixels: its graph, its similarities, its algebra, and the way back to pixels."""
+"""The Gaussian random field over superpixels: its graph, similarities and algebra, and the fill back to pixels."""

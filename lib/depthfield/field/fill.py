@@ -1,4 +1,4 @@
-"""From superpixels back to pixels: a fast way that keeps edges, and that of the authors."""
+"""Fill: from superpixel values back to pixels, by a fast edge-preserving mean or by the authors' colourisation."""
 
 import numpy as np
 from scipy import sparse
@@ -7,15 +7,15 @@ from skimage.color import rgb2gray
 
 from depthfield.field import superpixels
 
-COLOUR_REACH = 60.0  # of 255: how far colours may lie apart and still be taken for one surface
+COLOUR_REACH = 60.0  # of 255: how much colours may differ and still count as one surface
 
 
 def smooth(values: np.ndarray, image: np.ndarray, labels: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Spread superpixel values over pixels without blurring them across edges of the photo.
 
-    A pixel takes the mean of its own superpixel and those that touch it, each weighed by how near its centre and how
-    like its mean colour the pixel is. values float n×C; image uint8 H×W×3; labels int32 H×W; pairs int32 m×2.
-    Returns float32 H×W×C.
+    Each pixel is the mean of its own superpixel and its neighbours, weighted by the distance to their centres and the
+    difference to their mean colours. values float n×C; image uint8 H×W×3; labels int32 H×W; pairs int32 m×2. Returns
+    float32 H×W×C.
     """
     count, (height, width) = len(values), labels.shape
     centres = superpixels.centres(labels)
@@ -37,7 +37,7 @@ def smooth(values: np.ndarray, image: np.ndarray, labels: np.ndarray, pairs: np.
 
 
 def neighbour_table(pairs: np.ndarray, count: int) -> np.ndarray:
-    """Each superpixel and those that touch it, int64 n×(1 + the most neighbours), padded by -1."""
+    """Return each superpixel with its neighbours, int64 n×(1 + the most neighbours), padded with -1."""
     owner = np.concatenate([np.arange(count), pairs[:, 0], pairs[:, 1]])
     other = np.concatenate([np.arange(count), pairs[:, 1], pairs[:, 0]])
     order = np.argsort(owner, kind="stable")
@@ -51,9 +51,9 @@ def neighbour_table(pairs: np.ndarray, count: int) -> np.ndarray:
 def colourise(values: np.ndarray, image: np.ndarray, labels: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Spread superpixel values from their centres as Levin, Lischinski and Weiss 2004 do colours: the authors' fill.
 
-    Each pixel shall be the mean of its 3×3 neighbours, weighted by how like its grey theirs is, and the pixel at a
-    superpixel's centre its value too, both in least squares of weight 1: (A + G)x = Gv, one sparse factorisation.
-    Arguments and result as of `smooth`; pairs are not needed.
+    In least squares of weight 1, each pixel is the mean of its 3×3 neighbours, weighted by similar grey values, and the
+    pixel at a superpixel's centre has its value: (A + G)x = Gv, one sparse factorisation. Arguments and result as in
+    `smooth`; pairs are not used.
     """
     height, width = labels.shape
     centre = np.rint(superpixels.centres(labels)).astype(np.int64)
@@ -68,10 +68,10 @@ def colourise(values: np.ndarray, image: np.ndarray, labels: np.ndarray, pairs: 
 
 
 def affinities(grey: np.ndarray) -> sparse.csr_array:
-    """How much of each pixel's value comes from each of its 3×3 neighbours; rows of a sparse matrix, with sum 1.
+    """Return the weight of each of a pixel's 3×3 neighbours, as rows of a sparse matrix that sum to 1.
 
-    exp(-(g_r - g_s)² / 2σ_r²) with σ_r² of 0.6/2 times the variance of the window, and not so small that the nearest
-    neighbour would weigh below 0.01: the constants of Levin's own code. grey float H×W from 0 to 1.
+    exp(-(g_r - g_s)² / 2σ_r²), where σ_r² is 0.6/2 times the variance of the window, but large enough for the most
+    similar neighbour to weigh at least 0.01: the constants of Levin's own code. grey is float H×W from 0 to 1.
     """
     height, width = grey.shape
     padded = np.pad(grey, 1, constant_values=np.nan)

@@ -1,7 +1,7 @@
-"""How alike two touching superpixels look: texture, colour histogram, mean colour.
+"""Similarities of neighbouring superpixels: texture, colour histogram, mean colour.
 
 Each is S = exp(-γ‖f_p - f_q‖₂ / √dim) with the features f and the γ of the authors' code, in the order of their model
-(gen_feature_info_pairwise.m, color_hist.m). Mean colour is in CIE LUV under D65 white, where theirs takes illuminant E.
+(gen_feature_info_pairwise.m, color_hist.m). Mean colour is in CIE LUV under D65 white; theirs uses illuminant E.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +20,10 @@ RING = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))
 
 
 def uniform_patterns() -> np.ndarray:
-    """The bin, 0..57, of each of the 256 local binary patterns (Ojala, Pietikäinen, Mäenpää 2002).
+    """Return the bin, 0..57, of each of the 256 local binary patterns (Ojala, Pietikäinen, Mäenpää 2002).
 
-    56 bins are the uniform patterns with one arc of ones, by its start and length; one is shared by the two constant
-    patterns, one by all that change more than twice around the ring.
+    56 bins are for the uniform patterns with one arc of ones, by its start and length; one bin is for the two constant
+    patterns, and one for all that change more than twice around the ring.
     """
     bins = np.full(256, 57)
     bins[[0, 255]] = 56
@@ -38,9 +38,9 @@ PATTERN_BINS = uniform_patterns()
 
 
 def texture(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Square roots of the uniform-LBP histogram of the 8×8 grey patch at each superpixel; float64 n×58.
+    """Return the square roots of the uniform-LBP histogram of the 8×8 grey patch at each superpixel; float64 n×58.
 
-    Pixels on the patch's border have no full ring and are skipped; the photo is continued by zeros.
+    Pixels on the patch's border have no full ring and are skipped; the photo is padded with zeros.
     """
     half = TEXTURE_PATCH // 2
     grey = np.pad(rgb2gray(image), half)
@@ -66,7 +66,7 @@ def texture(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def colour_histogram(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Shares of a superpixel's pixels in 11 equal bins of each RGB channel; float64 n×33."""
+    """Return the shares of a superpixel's pixels in 11 equal bins per RGB channel; float64 n×33."""
     bins = (image.astype(np.int64) * HISTOGRAM_BINS) // 256
     flat, count = labels.ravel(), int(labels.max()) + 1
     channels = [histogram(flat, bins[..., channel].ravel(), count, HISTOGRAM_BINS) for channel in range(3)]
@@ -74,13 +74,13 @@ def colour_histogram(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def mean_colour(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean CIE LUV of each superpixel; float64 n×3."""
+    """Return the mean CIE LUV of each superpixel; float64 n×3."""
     luv = np.nan_to_num(rgb2luv(image))
     return np.stack([superpixels.mean(labels, luv[..., channel]) for channel in range(3)], axis=1)
 
 
 def histogram(owner: np.ndarray, bins: np.ndarray, count: int, width: int) -> np.ndarray:
-    """Normalised histograms, float64 count×width, of `bins` for each `owner`, two int arrays of one length."""
+    """Return normalised histograms, float64 count×width, of `bins` for each `owner`, two int arrays of one length."""
     counts = np.bincount(owner * width + bins, minlength=count * width).reshape(count, width)
     return counts / counts.sum(axis=1, keepdims=True)
 
@@ -98,7 +98,7 @@ SIMILARITIES = {
 
 
 def similarities(image: np.ndarray, labels: np.ndarray, pairs: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """The similarities `names` of each pair of superpixels.
+    """Return the similarities `names` of each pair of superpixels.
 
     image uint8 H×W×3, labels int32 H×W, pairs int32 m×2. Returns float32 m×K in [0, 1], K = len(names).
     """

@@ -1,27 +1,27 @@
-"""Superpixels of a photo, which of them touch, where they are, and how deep they are."""
+"""Superpixels of a photo: their labels, pairs, centres and mean values."""
 
 import numpy as np
 from skimage.segmentation import slic
 
 from depthfield.tool import Failure, UsageError
 
-REFERENCE_PIXELS = 640 * 480  # a count of superpixels is stated for this many pixels
-SMALLEST = 4  # pixels a superpixel must at least have on average
+REFERENCE_PIXELS = 640 * 480  # a number of superpixels refers to a photo of this size
+SMALLEST = 4  # least mean number of pixels per superpixel
 
 
 def parse(text: str) -> tuple[str, int]:
     """Read `700` (SLIC, about 700 superpixels at 640×480) or `grid:40` (square cells of 40 pixels)."""
     method, _, size = text.rpartition(":")
     if method not in ("", "grid") or not size.isdecimal() or int(size) < 1:
-        raise UsageError(f"superpixels are a count such as 700 or square cells such as grid:40, not {text!r}")
+        raise UsageError(f"superpixels are a number such as 700, or square cells such as grid:40, not {text!r}")
     return method or "slic", int(size)
 
 
 def segment(image: np.ndarray, setting: str) -> np.ndarray:
     """Divide a photo, uint8 H×W×3, into superpixels by `setting` (see `parse`).
 
-    Returns int32 H×W, labels 0..n-1, each label used. A superpixel covers the same area whatever the photo's size.
-    Raises Failure where the photo is too small for one superpixel.
+    Returns int32 H×W, labels 0..n-1, each label used. Superpixels cover the same area whatever the size of the photo.
+    Raises Failure if the photo is too small for one superpixel.
     """
     method, size = parse(setting)
     height, width = image.shape[:2]
@@ -34,13 +34,13 @@ def segment(image: np.ndarray, setting: str) -> np.ndarray:
         count = round(size * height * width / REFERENCE_PIXELS)
         if count < 1 or height * width < SMALLEST * count:
             raise Failure(f"{width}×{height} pixels are too few for superpixels at {size} to 640×480")
-        # as the authors' vl_slic: no smoothing first, connected superpixels
+        # like the authors' vl_slic: no smoothing before, connected superpixels
         labels = slic(image, n_segments=count, compactness=10, sigma=0, start_label=0, channel_axis=2)
     return np.unique(labels, return_inverse=True)[1].reshape(height, width).astype(np.int32)
 
 
 def pairs(labels: np.ndarray) -> np.ndarray:
-    """The pairs of superpixels that share an edge between two pixels (4-connected).
+    """Return the pairs of superpixels that share an edge between two pixels (4-connected).
 
     Returns int32 m×2, p < q, each pair once, in ascending order.
     """
@@ -53,13 +53,13 @@ def pairs(labels: np.ndarray) -> np.ndarray:
 
 
 def centres(labels: np.ndarray) -> np.ndarray:
-    """The mean row and column of each superpixel's pixels, float32 n×2."""
+    """Return the mean row and column of each superpixel's pixels, float32 n×2."""
     grid = np.indices(labels.shape)
     return np.stack([mean(labels, axis) for axis in grid], axis=1).astype(np.float32)
 
 
 def mean(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The mean of `values`, H×W, over each superpixel's pixels that are not NaN; float64 n, NaN where all are."""
+    """Return the mean of `values`, H×W, over each superpixel's pixels that are not NaN; float64 n, NaN if all are."""
     flat, values = labels.ravel(), np.asarray(values, np.float64).ravel()
     valid = ~np.isnan(values)
     count = int(flat.max()) + 1

@@ -1,6 +1,6 @@
-"""Encoders: photos, uint8 [B, H, W, 3], to feature maps float32 [B, h, w, C] from fine to coarse, each covering it all.
+"""Encoders: from photos, uint8 [B, H, W, 3], to feature maps, float32 [B, h, w, C], from fine to coarse.
 
-An encoder is a Keras model or layer; its maps are at most a 32nd of the photo's size, the finest an 8th.
+An encoder is a Keras model or layer. Each map covers the whole photo; the finest has stride 8, the coarsest up to 32.
 """
 
 import inspect
@@ -16,17 +16,17 @@ STRIDES = (8, 16, 32)
 
 
 class Plain(layers.Layer):
-    """Halves the map at each of `widths`, with a residual block behind each of those from stride 8 on, which it gives.
+    """Halves the map at each of `widths`; from stride 8 on, a residual block follows, whose output is returned.
 
-    Group normalisation in place of batch normalisation: it has no moving statistics that workers would have to share.
+    It uses group normalisation, which has no moving statistics that workers would have to share.
     """
 
-    FINEST = 2  # the index in widths of the first map that is given: stride 8
+    FINEST = 2  # index in widths of the first map that is returned, at stride 8
 
     def __init__(self, widths: tuple[int, ...]):
         super().__init__(name="encoder")
         self.stages = [
-            # the first map is large and its statistics are the photo's own
+            # the first map is large and has the photo's own statistics
             [conv(width, 5 if index == 0 else 3, stride=2, name=f"down{index}")]
             + ([layers.GroupNormalization(8, name=f"norm{index}")] if index else [])
             for index, width in enumerate(widths)
@@ -47,17 +47,17 @@ class Plain(layers.Layer):
 
 
 def vgg16() -> keras.Model:
-    """VGG16's thirteen convolutions (Simonyan and Zisserman 2015) without weights: one map, at stride 16."""
+    """VGG16's thirteen convolutions (Simonyan and Zisserman 2015), without weights: one map at stride 16."""
     model = whole("VGG16")
     return keras.Model(model.input, model.get_layer("block5_conv3").output, name="encoder")
 
 
 def application(name: str) -> keras.Model:
-    """A model of keras.applications, without weights, its last maps at STRIDES; normalisation of the input is inside.
+    """A model of keras.applications without weights, with its last maps at STRIDES; it normalises its input itself.
 
-    Raises UsageError for a name that is none, or whose model does not normalise its input itself, or has layers that do
-    something else in training (batch normalisation, stochastic depth): their statistics and their randomness would be
-    each worker's own.
+    Raises UsageError if the name is unknown, the model does not normalise its input, or it has layers that behave
+    differently in training (batch normalisation, stochastic depth): their statistics and randomness would differ
+    between workers.
     """
     make = getattr(keras.applications, name, None)
     usable = ", ".join(other for other in dir(keras.applications) if other.startswith("ConvNeXt"))
@@ -66,7 +66,7 @@ def application(name: str) -> keras.Model:
     model = whole(name)
     if other := sorted({type(layer).__name__ for layer in model.layers if trains_differently(layer)}):
         raise UsageError(
-            f"recipe: {name} has layers that do something else in training ({', '.join(other)}), which is not "
+            f"recipe: {name} has layers that behave differently in training ({', '.join(other)}), which is not "
             f"supported; network.application is one of {usable}"
         )
     outputs = [layer.output for layer in model.layers]
@@ -77,12 +77,12 @@ def application(name: str) -> keras.Model:
 
 
 def trains_differently(layer: layers.Layer) -> bool:
-    """Whether a layer of keras.applications does something else in training."""
+    """Whether a layer of keras.applications behaves differently in training."""
     stateful = any(not variable.trainable for variable in layer.weights) and not isinstance(layer, layers.Normalization)
     return stateful or isinstance(layer, layers.Dropout) or type(layer).__name__ == "StochasticDepth"
 
 
 def whole(name: str, weights: str | None = None, top: bool = False) -> keras.Model:
-    """The model of keras.applications, with `weights` "imagenet" downloaded; `top`: with its classifier."""
+    """Return the model of keras.applications; `weights` "imagenet" downloads them; `top` adds its classifier."""
     shape = (224, 224, 3) if top else (None, None, 3)
     return getattr(keras.applications, name)(include_top=top, weights=weights, input_shape=shape)

@@ -1,7 +1,7 @@
 """DCNF-FCSP, the paper's second network: VGG16's convolutions over the whole photo and superpixel pooling.
 
-The pooling is that of the authors' code (do_sp_pooling.m). That two blocks of convolutions follow VGG16's last, at its
-stride of 16, and that layers of 128 and 16 follow the pooling is from memory of the paper.
+The pooling is that of the authors' code (do_sp_pooling.m). Two details are from memory of the paper: two blocks of
+convolutions after VGG16's last, at its stride of 16, and layers of 128 and 16 after the pooling.
 """
 
 import keras
@@ -13,7 +13,7 @@ from depthfield.network.pooling import pool
 
 
 class Fcsp(keras.Model):
-    """The network of a recipe's Fcsp settings, its first answers near `start` (log metres)."""
+    """The network for a recipe's Fcsp settings; its initial outputs are near `start` (log metres)."""
 
     def __init__(self, settings, start: float):
         super().__init__(name="fcsp")
@@ -24,7 +24,7 @@ class Fcsp(keras.Model):
         self.last = last(start, logistic=True)
 
     def call(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """z, float32 [B, n], for a batch (see records.batches)."""
+        """Return z, float32 [B, n], for a batch (see records.batches)."""
         x = self.encoder(keras.applications.vgg16.preprocess_input(tf.cast(batch["image"], tf.float32)))
         for block in self.blocks:
             x = block(x)

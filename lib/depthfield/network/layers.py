@@ -1,4 +1,4 @@
-"""Layers that several networks are made of."""
+"""Layers that several networks use."""
 
 import keras
 import tensorflow as tf
@@ -8,25 +8,25 @@ from keras import layers
 def conv(
     width: int, size: int, name: str, stride: int = 1, activation: str | None = None, padding: str = "same"
 ) -> layers.Layer:
-    """A convolution, begun as He et al. 2015."""
+    """A convolution, initialised as in He et al. 2015."""
     return layers.Conv2D(
         width, size, strides=stride, padding=padding, activation=activation, kernel_initializer="he_normal", name=name
     )
 
 
 def hidden(widths: tuple[int, ...]) -> list[layers.Layer]:
-    """The paper's dense layers before z: rectified, the last one logistic."""
+    """The paper's dense layers before z: rectified linear, the last one logistic."""
     kinds = ["relu"] * (len(widths) - 1) + ["sigmoid"]
     shapes = enumerate(zip(widths, kinds, strict=True))
     return [layers.Dense(width, kind, name=f"dense{index}") for index, (width, kind) in shapes]
 
 
 def last(start: float, logistic: bool = False) -> layers.Layer:
-    """The layer that gives z; its first answers are near `start`, in log metres.
+    """The layer that returns z; its initial outputs are near `start`, in log metres.
 
-    Behind `logistic` units, which vary little, its weights begin larger: with small ones and a low learning rate what
-    is below learns next to nothing for hundreds of steps (fcsp; dcnf-small, at ten times the rate, learns as well with
-    either).
+    After `logistic` units, which vary little, its initial weights are larger: with small ones and a low learning rate,
+    the layers before learn next to nothing for hundreds of steps (fcsp; dcnf-small, at ten times the rate, learns as
+    well with either).
     """
     return layers.Dense(
         1,
@@ -45,7 +45,7 @@ class Balanced(keras.initializers.RandomNormal):
 
 
 class Residual(layers.Layer):
-    """x + conv(relu(norm(conv(x)))), then relu. Group normalisation has no moving statistics for workers to share."""
+    """relu(x + conv(relu(norm(conv(x))))). Group normalisation has no moving statistics for workers to share."""
 
     def __init__(self, width: int, name: str):
         super().__init__(name=name)
@@ -57,8 +57,8 @@ class Residual(layers.Layer):
 
 
 class Attention(layers.Layer):
-    """A transformer's layer over the superpixels of a photo, each seeing all others (Vaswani et al. 2017), normalised
-    before each part (Xiong et al. 2020)."""
+    """A transformer layer over the superpixels of a photo (Vaswani et al. 2017), normalised before each part
+    (Xiong et al. 2020)."""
 
     HEAD = 16  # channels of one head
 
@@ -67,11 +67,11 @@ class Attention(layers.Layer):
         self.dropout = dropout
         self.norms = [layers.LayerNormalization(name=f"norm{index}") for index in range(2)]
         heads = max(1, width // self.HEAD)
-        self.attention = layers.MultiHeadAttention(heads, self.HEAD, name="look")  # as in checkpoints
+        self.attention = layers.MultiHeadAttention(heads, self.HEAD, name="look")  # the name in checkpoints
         self.dense = [layers.Dense(2 * width, "gelu", name="dense0"), layers.Dense(width, name="dense1")]
 
     def call(self, x: tf.Tensor, batch: dict[str, tf.Tensor], salt: int) -> tf.Tensor:
-        """x [B, n, C] to the same; padding of the batch is seen by nobody. `salt` as in `dropout`."""
+        """Map x [B, n, C] to the same shape; padding of the batch is masked. `salt` as in `dropout`."""
         normed = self.norms[0](x)
         attended = self.attention(normed, normed, attention_mask=batch["present"][:, None, :])
         x += dropout(attended, self.dropout, batch, 2 * salt)
@@ -80,7 +80,7 @@ class Attention(layers.Layer):
 
 
 def dropout(x: tf.Tensor, rate: float, batch: dict[str, tf.Tensor], salt: int) -> tf.Tensor:
-    """Dropout where a batch of training says by which `seed`; `salt` tells the layers of a network apart.
+    """Apply dropout if the batch has a `seed`, as in training; `salt` distinguishes the layers of a network.
 
     Keras' own layer keeps its seed in a variable, which workers would have to share.
     """

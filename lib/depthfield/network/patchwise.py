@@ -1,6 +1,6 @@
-"""DCNF, the paper's first network: a square patch of the photo around each superpixel's centre, to z.
+"""DCNF, the paper's first network: from a square patch around each superpixel's centre to z.
 
-Patches are cut out inside the graph and never stored: 700 of 224×224 would be 105 MB a photo.
+Patches are cut out inside the graph and never stored: 700 patches of 224×224 would take 105 MB per photo.
 """
 
 import re
@@ -23,15 +23,15 @@ class Convolution(NamedTuple):
 
 
 def parse(text: str) -> Convolution:
-    """Read `64 11x11 /4 pool`: channels, kernel, a stride where it is not 1, and 3×3 maximum pooling of stride 2."""
+    """Parse `64 11x11 /4 pool`: channels, kernel, a stride other than 1, and 3×3 maximum pooling of stride 2."""
     found = re.fullmatch(r"(\d+) (\d+)x\2(?: /(\d+))?( pool)?", text)
     if not found or not all(int(number) for number in found.groups("1")[:3]):
-        raise UsageError(f"recipe: a convolution is written as 64 11x11 /4 pool, not {text!r}")
+        raise UsageError(f"recipe: a convolution looks like 64 11x11 /4 pool, not {text!r}")
     return Convolution(int(found[1]), int(found[2]), int(found[3] or 1), bool(found[4]))
 
 
 class Convolutions(layers.Layer):
-    """Patches [N, S, S, 3] to their features [N, F]."""
+    """Map patches [N, S, S, 3] to features [N, F]."""
 
     def __init__(self, shapes: list[Convolution]):
         super().__init__(name="encoder")
@@ -44,13 +44,13 @@ class Convolutions(layers.Layer):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         for shape, layer in zip(self.shapes, self.convolutions, strict=True):
             x = layer(x)
-            if shape.pool:  # as MatConvNet: one row and column of padding, below and to the right
+            if shape.pool:  # as in MatConvNet: one row and column of padding, below and to the right
                 x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [0, 1], [0, 1], [0, 0]]), 3, 2, "VALID")
         return tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
 
 
 class Patchwise(keras.Model):
-    """The network of a recipe's Patchwise settings, its first answers near `start` (log metres)."""
+    """The network for a recipe's Patchwise settings; its initial outputs are near `start` (log metres)."""
 
     def __init__(self, settings, start: float):
         super().__init__(name="patchwise")
@@ -60,7 +60,7 @@ class Patchwise(keras.Model):
         self.last = last(start)
 
     def call(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """z, float32 [B, n], for a batch (see records.batches)."""
+        """Return z, float32 [B, n], for a batch (see records.batches)."""
         present = batch["present"]
         x = self.encoder(patches(batch["image"], batch["superpixels"], present, self.patch) / 127.5 - 1.0)
         for index, layer in enumerate(self.dense):
@@ -72,13 +72,13 @@ class Patchwise(keras.Model):
 
 
 def patches(image: tf.Tensor, superpixels: tf.Tensor, present: tf.Tensor, size: int) -> tf.Tensor:
-    """Squares of `size` pixels around the centre of each superpixel that is present, zeros beyond the photo.
+    """Cut out squares of `size` pixels around the centre of each present superpixel, with zeros beyond the photo.
 
     image uint8 [B, H, W, 3]; superpixels int32 [B, H, W]; present bool [B, n]. Returns float32 [number present, size,
     size, 3] in the order of tf.where(present).
     """
     centre = tf.gather_nd(centres(superpixels, tf.shape(present)[1]), tf.where(present))
-    # The zeros are put there: beyond the photo is for crop_and_resize whatever a rounding error puts there.
+    # The zeros are explicit: a rounding error decides what crop_and_resize takes to be beyond the photo.
     margin = size // 2 + 1
     padded = tf.pad(image, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
     first = tf.round(centre) + (margin - size // 2)
@@ -89,7 +89,7 @@ def patches(image: tf.Tensor, superpixels: tf.Tensor, present: tf.Tensor, size: 
 
 
 def centres(superpixels: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """The mean row and column of each superpixel's pixels, float32 [B, n, 2], for n = `count`."""
+    """Return the mean row and column of each superpixel's pixels, float32 [B, n, 2], for n = `count`."""
     batch, rows, columns = tf.unstack(tf.shape(superpixels))
     pixel = tf.stack(tf.meshgrid(tf.range(rows), tf.range(columns), indexing="ij"), axis=-1)
     pixel = tf.broadcast_to(tf.cast(pixel, tf.float32), [batch, rows, columns, 2])

@@ -1,7 +1,7 @@
-"""A fully convolutional network with superpixel pooling like DCNF-FCSP, its maps of all sizes brought together.
+"""A fully convolutional network with superpixel pooling like DCNF-FCSP, which combines maps of several scales.
 
-Between pooling and the dense layers superpixels may look at each other: where a wall meets the floor says how far away
-all of it is.
+Between pooling and the dense layers, superpixels may attend to each other: where a wall meets the floor shows how far
+away all of it is.
 """
 
 import keras
@@ -14,7 +14,7 @@ from depthfield.network.pooling import pool
 
 
 def plain(settings, start: float) -> keras.Model:
-    """The network of a recipe's Plain settings, its first answers near `start` (log metres)."""
+    """The network for a recipe's Plain settings; its initial outputs are near `start` (log metres)."""
     count = len(settings.widths) - encoders.Plain.FINEST
     return Pooled(encoders.Plain(settings.widths), count, settings, start)
 
@@ -27,8 +27,8 @@ def backbone(settings, start: float) -> keras.Model:
 
 
 class Pooled(keras.Model):
-    """Photo to z: an encoder's maps, brought together at the finest, pooled over superpixels, layers of attention, and
-    `dense` layers to one number each."""
+    """From a photo to z: an encoder, its maps combined at the finest scale, superpixel pooling, attention layers, and
+    `dense` layers."""
 
     def __init__(self, encoder: layers.Layer, maps: int, settings, start: float):
         super().__init__(name="pooled")
@@ -45,7 +45,7 @@ class Pooled(keras.Model):
         self.last = last(start)
 
     def call(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """z, float32 [B, n], for a batch (see records.batches)."""
+        """Return z, float32 [B, n], for a batch (see records.batches)."""
         maps = self.encoder(tf.cast(batch["image"], tf.float32))
         merged = self.context(tf.reduce_mean(maps[-1], axis=[1, 2]))[:, None, None, :]
         for lateral, fine in zip(reversed(self.laterals), reversed(maps), strict=True):
@@ -63,7 +63,7 @@ class Pooled(keras.Model):
 
 
 def enlarge(coarse: tf.Tensor, fine: tf.Tensor) -> tf.Tensor:
-    """`coarse` [B, h, w, C] repeated to the height and width of `fine`, by nearest neighbour."""
+    """Enlarge `coarse` [B, h, w, C] to the height and width of `fine`, by nearest neighbour."""
     rows, columns = tf.shape(fine)[1], tf.shape(fine)[2]
     down = tf.range(rows) * tf.shape(coarse)[1] // rows
     right = tf.range(columns) * tf.shape(coarse)[2] // columns
@@ -71,7 +71,7 @@ def enlarge(coarse: tf.Tensor, fine: tf.Tensor) -> tf.Tensor:
 
 
 def positions(features: tf.Tensor) -> tf.Tensor:
-    """Row and column of each cell from -1 to 1, float32 [B, h, w, 2]: floors are low, ceilings high."""
+    """Return row and column of each cell from -1 to 1, float32 [B, h, w, 2]: floors are low, ceilings high."""
     batch, rows, columns = tf.unstack(tf.shape(features)[:3])
     grid = tf.stack(tf.meshgrid(tf.linspace(-1.0, 1.0, rows), tf.linspace(-1.0, 1.0, columns), indexing="ij"), axis=-1)
     return tf.broadcast_to(grid, [batch, rows, columns, 2])

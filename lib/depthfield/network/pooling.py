@@ -1,14 +1,14 @@
 """Superpixel pooling: a superpixel's feature is the mean, over its pixels, of the feature map enlarged to the photo.
 
-The map is enlarged by nearest neighbour, as in the authors' do_sp_pooling.m, but never in memory: a superpixel meets a
-dozen cells of the map or so, and its pixels in each are counted. The counts weigh the cells.
+The map is enlarged by nearest neighbour, as in the authors' do_sp_pooling.m, but never in memory: a superpixel
+overlaps about a dozen cells of the map, and the number of its pixels in each is the weight of the cell.
 """
 
 import tensorflow as tf
 
 
 def pool(features: tf.Tensor, superpixels: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Mean features of each superpixel, float32 [B, n, C], for n = `count`; zeros where a superpixel has no pixels.
+    """Return mean features of each superpixel, float32 [B, n, C], for n = `count`; zeros if it has no pixels.
 
     features float32 [B, h, w, C], covering the whole photo; superpixels int32 [B, H, W], labels below n, -1 = none.
     """
@@ -22,17 +22,19 @@ def pool(features: tf.Tensor, superpixels: tf.Tensor, count: tf.Tensor) -> tf.Te
 
 
 def owners(superpixels: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """The superpixel of each pixel, int32 [B, H, W], those of a batch numbered one after the other: count + 1 a photo,
-    the last of which has the pixels of none."""
+    """Return the superpixel of each pixel, int32 [B, H, W], numbered through the batch.
+
+    Each photo has count + 1 numbers; the last is for pixels without a superpixel.
+    """
     photo = tf.range(tf.shape(superpixels)[0])[:, None, None]
     return tf.where(superpixels < 0, count, superpixels) + photo * (count + 1)
 
 
 def meetings(superpixels: tf.Tensor, count: tf.Tensor, height: tf.Tensor, width: tf.Tensor):
-    """Each superpixel with each cell of a height×width map that has pixels of it: two int32 [E] and the number of
-    pixels, float32 [E].
+    """Return each superpixel with each cell of a height×width map that it overlaps.
 
-    Superpixels are numbered as by `owners`, and so are the cells, height·width a photo.
+    Returns superpixels and cells, int32 [E], and their common pixels, float32 [E]. Superpixels are numbered as by
+    `owners`, cells alike, height·width per photo.
     """
     rows, columns = tf.unstack(tf.shape(superpixels)[1:])
     down = tf.range(rows) * height // rows
@@ -41,7 +43,7 @@ def meetings(superpixels: tf.Tensor, count: tf.Tensor, height: tf.Tensor, width:
     owner = owners(superpixels, count)
     cells = tf.cast(height * width, tf.int64)
     key = tf.reshape(tf.cast(owner, tf.int64) * cells + tf.cast(cell_of_pixel, tf.int64), [-1])
-    # In runs along the rows: there are far fewer of those than pixels.
+    # By runs along the rows: there are far fewer runs than pixels.
     begins = tf.where(tf.concat([[True], key[1:] != key[:-1]], axis=0))[:, 0]
     lengths = tf.concat([begins[1:], tf.shape(key, tf.int64)], axis=0) - begins
     key, index = tf.unique(tf.gather(key, begins))

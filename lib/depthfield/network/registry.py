@@ -1,6 +1,6 @@
-"""What a recipe may name: networks and losses, one line each. Nothing here needs TensorFlow.
+"""Networks and losses that a recipe may name, one line each. Nothing here needs TensorFlow.
 
-A function is named by its module in depthfield and its name; `resolve` imports it when it is used.
+An entry names a module of depthfield and a function in it; `resolve` imports it when needed.
 """
 
 import importlib
@@ -10,20 +10,20 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Plain:
-    """A small network of its own, to be trained from nothing: network.pooled."""
+    """A small network trained from scratch: network.pooled."""
 
     widths: tuple[int, ...]  # channels of the encoder's maps, each half the size of the one before
-    features: int  # channels of what is pooled over superpixels
-    attention: int  # layers in which superpixels look at each other
-    dropout: float  # in these layers
+    features: int  # channels that are pooled over superpixels
+    attention: int  # number of layers in which superpixels attend to each other
+    dropout: float  # rate in these layers
     dense: tuple[int, ...]  # widths of the dense layers between the pooled features and z
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """The same behind an encoder of keras.applications."""
+    """The same after an encoder of keras.applications."""
 
-    application: str  # its name there, such as ConvNeXtTiny
+    application: str  # the name of the model, such as ConvNeXtTiny
     features: int
     attention: int
     dropout: float
@@ -34,7 +34,7 @@ class Backbone:
 class Fcsp:
     """DCNF-FCSP: network.fcsp."""
 
-    blocks: tuple[int, ...]  # channels of the convolutions behind VGG16's
+    blocks: tuple[int, ...]  # channels of the convolutions after VGG16's
     dense: tuple[int, ...]
 
 
@@ -42,10 +42,10 @@ class Fcsp:
 class Patchwise:
     """DCNF: network.patchwise."""
 
-    patch: int  # pixels of a side, around each superpixel's centre
-    convolutions: tuple[str, ...]  # such as "64 11x11 /4 pool": channels, kernel, stride, what follows
+    patch: int  # side in pixels, around each superpixel's centre
+    convolutions: tuple[str, ...]  # such as "64 11x11 /4 pool": channels, kernel, stride, pooling
     dense: tuple[int, ...]
-    dropout: float  # in the dense layers but for the last two
+    dropout: float  # rate in the dense layers except the last two
 
 
 class Network(NamedTuple):
@@ -69,11 +69,11 @@ LOSSES = {
 
 
 def kind(settings: object) -> str:
-    """The key of NETWORKS whose settings these are."""
+    """Return the key of NETWORKS that has these settings."""
     return next(name for name, network in NETWORKS.items() if type(settings) is network.settings)
 
 
 def resolve(entry: str):
-    """What an entry such as `network.losses:answer` names."""
+    """Import the function that an entry such as `network.losses:answer` names."""
     module, _, name = entry.partition(":")
     return getattr(importlib.import_module(f"depthfield.{module}"), name)

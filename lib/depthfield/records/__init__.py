@@ -1,1 +1,1 @@
-"""The two plain formats between the steps: patch files, one a photo, and TFRecord shards."""
+"""The two file formats between the steps: patch files, one per photo, and TFRecord shards of records."""

@@ -1,15 +1,15 @@
-"""Photos of a training varied at random, so that superpixels, pairs and depths stay those of what is seen."""
+"""Random variations of training photos that keep superpixels, pairs and depths consistent."""
 
 import math
 from typing import NamedTuple
 
 import tensorflow as tf
 
-FIELD_OF_VIEW = 62.5  # degrees, of a photo's width: a phone's, a depth camera's
+FIELD_OF_VIEW = 62.5  # degrees, across a photo's width: as for phones and depth cameras
 
 
 class Augmentation(NamedTuple):
-    """How far photos may be varied; see the keys of a recipe."""
+    """How much photos may be varied; see the keys of a recipe."""
 
     mirror: bool = False
     crop: float = 1.0
@@ -18,12 +18,12 @@ class Augmentation(NamedTuple):
 
     @property
     def looks_elsewhere(self) -> bool:
-        """Whether depths have to be measured anew."""
+        """Whether depths must be computed again."""
         return self.crop < 1 or self.turn > 0
 
 
 def vary(photo: dict[str, tf.Tensor], how: Augmentation, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-    """One of the ways to see a photo (see records.batches), with its `depth_map`; `seed` int64 [2] says which."""
+    """Return a variation of a photo (see records.batches) with its `depth_map`; `seed` int64 [2] selects it."""
     draw = tf.random.split(seed, 4)
     if how.looks_elsewhere:
         photo = warp(photo, how.crop, how.turn, draw[0])
@@ -36,31 +36,31 @@ def vary(photo: dict[str, tf.Tensor], how: Augmentation, seed: tf.Tensor) -> dic
 
 
 def mirror(photo: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The photo and its maps left for right; labels stay, so nothing else changes."""
+    """Flip the photo and its maps left to right; labels stay, so nothing else changes."""
     maps = {name: photo[name][:, ::-1] for name in ("image", "superpixels", "depth_map") if name in photo}
     return photo | maps
 
 
 def warp(photo: dict[str, tf.Tensor], least: float, degrees: float, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The photo as another camera at the same place would take it: turned, and with a longer lens.
+    """Return the photo as another camera at the same position would take it: turned, and with a longer lens.
 
-    It is turned by up to `degrees` to a side and half that up or down, and sees a random window of at least the share
-    `least` of height and width. Depth is along the axis of the turned camera; and as what is d away looks through a
-    lens of 1/s the focal length like what is s·d away, it is multiplied by the window's share s. The lens is taken for
-    one of FIELD_OF_VIEW; with one of other angles the turn is a little more or less. What was not in the photo has no
-    superpixel, and superpixels that are out of sight altogether are present no longer.
+    The camera turns by up to `degrees` to a side and half that up or down, and sees a random window of at least the
+    share `least` of height and width. Depth is along the axis of the turned camera. It is multiplied by the window's
+    share s: at 1/s times the focal length, an object at distance d looks like one at s·d. The lens is assumed to have
+    FIELD_OF_VIEW; for others the turn is a little larger or smaller. Pixels that were not in the photo have no
+    superpixel, and superpixels out of sight are no longer present.
     """
     height, width = tf.unstack(tf.cast(tf.shape(photo["superpixels"]), tf.float32))
     draw = tf.random.stateless_uniform([5], seed)
     share = least + (1 - least) * draw[0]
-    right, down = (1 - share) * width * (draw[1] - 0.5), (1 - share) * height * (draw[2] - 0.5)  # of the middle
+    right, down = (1 - share) * width * (draw[1] - 0.5), (1 - share) * height * (draw[2] - 0.5)  # of the centre
     yaw, pitch = math.radians(degrees) * (2 * draw[3] - 1), math.radians(degrees / 2) * (2 * draw[4] - 1)
     focal = width / (2 * math.tan(math.radians(FIELD_OF_VIEW / 2)))
     middle = (width - 1) / 2, (height - 1) / 2
     window = intrinsics(focal / share, middle[0] - right / share, middle[1] - down / share)
     to_old = homography(intrinsics(focal, *middle), rotation(yaw, pitch), window)
     x, y = tf.meshgrid(tf.range(width), tf.range(height))
-    along = to_old[2, 0] * x + to_old[2, 1] * y + to_old[2, 2]  # the old axis, of what is at depth 1 along the new one
+    along = to_old[2, 0] * x + to_old[2, 1] * y + to_old[2, 2]  # old depth of points at new depth 1
 
     def seen(name: str, interpolation: str, beyond: str, fill: float = 0.0) -> tf.Tensor:
         values = tf.cast(photo[name], tf.float32)
@@ -82,26 +82,27 @@ def warp(photo: dict[str, tf.Tensor], least: float, degrees: float, seed: tf.Ten
 
 
 def intrinsics(focal: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """K of a camera, float32 [3, 3], with its focal length and the column and row of its axis, all in pixels.
+    """Return K of a camera, float32 [3, 3], from its focal length and the column and row of its axis, all in pixels.
 
-    It takes a point (X, Y, Z), right, down and ahead, to Z(column, row, 1): Hartley and Zisserman 2004, section 6.1.
+    K maps a point (X, Y, Z), right, down and ahead, to Z(column, row, 1): Hartley and Zisserman 2004, section 6.1.
     """
     return matrix([[focal, 0.0, x], [0.0, focal, y], [0.0, 0.0, 1.0]])
 
 
 def rotation(yaw: tf.Tensor, pitch: tf.Tensor) -> tf.Tensor:
-    """R, float32 [3, 3]: from the axes of a camera that is turned to the right by `yaw` and up by `pitch`, in radians,
-    to the axes it had before."""
+    """Return R, float32 [3, 3], from the axes of a camera turned right by `yaw` and up by `pitch` (radians) to its
+    original axes."""
     pan = matrix([[tf.cos(yaw), 0.0, tf.sin(yaw)], [0.0, 1.0, 0.0], [-tf.sin(yaw), 0.0, tf.cos(yaw)]])
     tilt = matrix([[1.0, 0.0, 0.0], [0.0, tf.cos(pitch), -tf.sin(pitch)], [0.0, tf.sin(pitch), tf.cos(pitch)]])
     return pan @ tilt
 
 
 def homography(old: tf.Tensor, turn: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-    """H = K R K'⁻¹, float32 [3, 3]: from pixels (column, row, 1) of a camera K' to those of a camera K in its place.
+    """Return H = K R K'⁻¹, float32 [3, 3], from pixels (column, row, 1) of a camera K' to those of a camera K.
 
-    R, `turn`, goes from the axes of K' to those of K (Hartley and Zisserman 2004, section 8.4.2). What is at depth 1 of
-    K' is at the third coordinate as depth of K, for the last row of both matrices is (0, 0, 1).
+    Both have the same position. R, `turn`, goes from the axes of K' to those of K (Hartley and Zisserman 2004, section
+    8.4.2). The third coordinate is the depth in K of a point at depth 1 in K', because the last row of both matrices is
+    (0, 0, 1).
     """
     return old @ turn @ tf.linalg.inv(new)
 
@@ -111,7 +112,7 @@ def matrix(rows: list[list]) -> tf.Tensor:
 
 
 def measured_anew(photo: dict[str, tf.Tensor], labels: tf.Tensor, depth_map: tf.Tensor) -> dict[str, tf.Tensor]:
-    """What follows of maps of superpixels and depth: depths, presence, and the pairs of those present."""
+    """Recompute depths, presence and pairs from the maps of superpixels and depth."""
     count = tf.size(photo["present"])
     flat, metres = tf.reshape(labels, [-1]), tf.reshape(depth_map, [-1])
     valid = tf.cast(metres > 0, tf.float32)  # 0 for NaN
@@ -129,7 +130,7 @@ def measured_anew(photo: dict[str, tf.Tensor], labels: tf.Tensor, depth_map: tf.
 
 
 def recolour(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
-    """Brightness, contrast, saturation and hue shifted at random, as another camera or light would."""
+    """Shift brightness, contrast, saturation and hue at random, like another camera or light."""
     seeds = tf.random.split(seed, 4)
     image = tf.image.convert_image_dtype(image, tf.float32)
     image = tf.image.stateless_random_brightness(image, 0.25 * strength, seeds[0])

@@ -1,12 +1,12 @@
-"""Batches for the field: tensors of several photos of one size, from shards or from one patch.
+"""Batches for the field: tensors of several photos of the same size, from shards or from one patch file.
 
 A batch is a dict: image uint8 [B, H, W, 3]; superpixels int32 [B, H, W], -1 = out of sight; pairs int32 [B, m, 2] and
-similarities float32 [B, m, K], padded by the pair (0, 0) with similarity 0; log_depth float32 [B, n], 0 where not
-measured; measured bool [B, n]; present bool [B, n], false for padding superpixels and such as are cut off. Batches to
-train on have a seed, int64 [B, 2], for what a network does at random.
+similarities float32 [B, m, K], padded with the pair (0, 0) and similarity 0; log_depth float32 [B, n], 0 if not
+measured; measured bool [B, n]; present bool [B, n], false for padding and for superpixels out of sight. Batches for
+training have a seed, int64 [B, 2], for random operations of the network.
 
-Only photos of one size are in a batch: a mean over a map, a normalisation or a convolution at the border would take in
-the padding of a smaller one, and its answer would depend on its company.
+All photos of a batch have the same size: a mean over a map, a normalisation or a convolution at the border would
+include the padding of a smaller photo, and its result would depend on the others.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from depthfield.records import augmentation, index, shards
 from depthfield.records.augmentation import Augmentation
 from depthfield.records.index import Photo
 
-KEPT_BYTES = 2**29  # of decoded photos that a process keeps
+KEPT_BYTES = 2**29  # limit of decoded photos that a process keeps
 FIELDS = ("image", "superpixels", "pairs", "similarities", "depth")
 PADDING = {
     "image": np.uint8(0),
@@ -35,7 +35,7 @@ PADDING = {
 
 
 def prepare(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """One photo of a batch from the decoded FIELDS of an example; depth may be all NaN where none is known."""
+    """Make one photo of a batch from the decoded FIELDS of an example; depth may be all NaN if unknown."""
     depth = example["depth"]
     measured = depth > 0  # false for NaN
     photo = {field: example[field] for field in ("image", "superpixels", "pairs", "similarities")}
@@ -44,22 +44,22 @@ def prepare(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 class Stream(NamedTuple):
-    """Which of the endless rows of batches one worker trains on; the same stream gives the same batches."""
+    """Identifies the endless sequence of batches of one worker; equal streams give equal batches."""
 
-    seed: int  # of the run
-    batch: int = 0  # how many batches to leave out, as a training that goes on does
-    attempt: int = 0  # what a photo is varied by differs between the attempts of a run on a cluster
-    worker: int | tf.Tensor = 0  # of `workers`, each of which begins at its own share of an epoch
+    seed: int  # the run's
+    batch: int = 0  # number of batches to skip, when training continues
+    attempt: int = 0  # the random variation of photos differs between attempts on a cluster
+    worker: int | tf.Tensor = 0  # index among `workers`, each of which starts at its own share of an epoch
     workers: int = 1
 
 
 class Order(NamedTuple):
-    """How N photos are divided into the batches of an epoch: photos of one size lie together in `photos`."""
+    """How N photos are divided into the batches of an epoch; photos of the same size are adjacent in `photos`."""
 
     photos: np.ndarray  # int64 [N]
     size: np.ndarray  # float64 [N]: 0 for those of the first size, 1 for those of the second, ...
-    first: np.ndarray  # int64 [batches]: where in `photos` a batch begins
-    count: np.ndarray  # int64 [batches]: of its photos
+    first: np.ndarray  # int64 [batches]: where in `photos` a batch starts
+    count: np.ndarray  # int64 [batches]: number of its photos
 
 
 def order(photos: Sequence[Photo], batch_size: int) -> Order:
@@ -79,10 +79,10 @@ def order(photos: Sequence[Photo], batch_size: int) -> Order:
 
 
 def epoch(plan: Order, number: tf.Tensor, stream: Stream) -> tf.data.Dataset:
-    """The batches of the epoch `number`, int64 []: the numbers of their photos, int64 [B], each photo once.
+    """Return the batches of epoch `number`, int64 []: indices of photos, int64 [B], each photo once.
 
-    All workers have the same order; each begins at another place in it, so that together they have seen every photo
-    when they have taken as many as there are.
+    All workers have the same order but start at different places in it, so that together they have seen every photo
+    when they have used as many as there are.
     """
     keys = tf.random.split(tf.random.fold_in(tf.constant([stream.seed, 0], tf.int64), number), 2)
     drawn = tf.random.stateless_uniform([len(plan.photos)], keys[0], dtype=tf.float64)
@@ -96,9 +96,9 @@ def epoch(plan: Order, number: tf.Tensor, stream: Stream) -> tf.data.Dataset:
 
 
 def endless(photos: Sequence[Photo], batch_size: int, how: Augmentation, stream: Stream) -> tf.data.Dataset:
-    """Batches without end, epoch after epoch in another order, each photo varied as `how` says and with a `seed`.
+    """Return endless batches, each epoch in another order, with photos varied according to `how` and a `seed`.
 
-    All that is drawn follows from the stream and a batch's number in it, so a training goes on where it stopped.
+    All random numbers follow from the stream and the number of the batch, so training continues where it stopped.
     """
     plan, locations = order(photos, batch_size), index.locate(photos)
     fields = ("depth_map",) if how.looks_elsewhere else ()
@@ -129,17 +129,17 @@ def endless(photos: Sequence[Photo], batch_size: int, how: Augmentation, stream:
 
 
 def fits_in_memory(photos: Sequence[Photo], fields: Sequence[str]) -> bool:
-    """Whether photos are of one size, and all of them decoded take no more than KEPT_BYTES."""
+    """Whether all photos have the same size and together take at most KEPT_BYTES when decoded."""
     sizes = [(photo.settings.width, photo.settings.height) for photo in photos]
     bytes_a_pixel = 3 + 2 + 4 * len(fields)
     return len(set(sizes)) == 1 and bytes_a_pixel * sum(width * height for width, height in sizes) <= KEPT_BYTES
 
 
 def memory(photos: Sequence[Photo], locations: tuple, fields: Sequence[str]) -> tf.data.Dataset:
-    """Photos of one size decoded, in the memory of whoever asks, as one element without end.
+    """Return photos of one size, decoded and kept in the worker's memory, as one endlessly repeated element.
 
-    Decoding two photos of 240×320 takes as long as an eighth of a step of `demo`. Fields are as of shards.decode, with
-    the lengths of what is padded in `superpixels_of` and `pairs_of`, int32 [N].
+    Decoding two photos of 240×320 takes an eighth of the time of a `demo` step. Fields are those of shards.decode, with
+    the lengths before padding in `superpixels_of` and `pairs_of`, int32 [N].
     """
 
     def decoded(photo: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -152,7 +152,7 @@ def memory(photos: Sequence[Photo], locations: tuple, fields: Sequence[str]) -> 
 
 
 def remembered(kept: dict[str, tf.Tensor], photo: tf.Tensor, fields: Sequence[str]) -> dict[str, tf.Tensor]:
-    """One of the photos of `memory`, as `example` gives it."""
+    """Return one of the photos of `memory`, as `example` does."""
     found = {name: values[photo] for name, values in kept.items()}
     found["superpixels"] = tf.cast(found["superpixels"], tf.int32)
     found["depth"] = found["depth"][: found["superpixels_of"]]
@@ -162,7 +162,7 @@ def remembered(kept: dict[str, tf.Tensor], photo: tf.Tensor, fields: Sequence[st
 
 
 def once(photos: Sequence[Photo], batch_size: int) -> tf.data.Dataset:
-    """Batches of each photo once, in the order of the shards within each size."""
+    """Return batches of each photo once, in the order of the shards within each size."""
     plan, locations = order(photos, batch_size), index.locate(photos)
 
     def batch(first: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -174,12 +174,12 @@ def once(photos: Sequence[Photo], batch_size: int) -> tf.data.Dataset:
 
 
 def padded(photos: tf.data.Dataset, size: int) -> tf.data.Dataset:
-    """Batches of `size` photos, all of one height and width, superpixels and pairs padded; the last may be smaller."""
+    """Group photos of the same height and width into padded batches of `size`; the last may be smaller."""
     padding = {name: PADDING[name] for name in photos.element_spec}
     return photos.padded_batch(size, padding_values=padding)
 
 
 def example(serialized: tf.Tensor, fields: Sequence[str] = ()) -> dict[str, tf.Tensor]:
-    """One photo of a batch, with extra `fields`, from a serialised example."""
+    """Make one photo of a batch, with extra `fields`, from a serialised example."""
     decoded = shards.decode(serialized, (*FIELDS, *fields))
     return prepare(decoded) | {field: decoded[field] for field in fields}

@@ -1,7 +1,7 @@
-"""What a set of shards holds: each photo with its settings, its group, and where in which file its record lies.
+"""The index of a set of shards: each photo with its settings, its group, and the position of its record.
 
-A TFRecord file is a row of records: 8 bytes of length, 4 of its checksum, the record, 4 of its checksum. Knowing where
-each lies, photos can be read in any order without reading those before.
+A TFRecord file is a sequence of records: 8 bytes of length, 4 of its checksum, the record, 4 of its checksum. With the
+positions, photos can be read in any order.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from depthfield.records import shards
 from depthfield.records.patches import Settings
 from depthfield.tool import Failure, some
 
-BEFORE, BEHIND = 12, 4  # bytes of a record's frame
+BEFORE, BEHIND = 12, 4  # bytes before and after a record
 MEMBER = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.tfrecord")
 
 
@@ -26,18 +26,18 @@ class Photo(NamedTuple):
     """One photo of a set of shards."""
 
     source: str  # where it came from, for people
-    group: str  # photos of one group show the same place
+    group: str  # photos of a group show the same place
     settings: Settings
     digest: str  # of its record
     shard: Path
-    offset: int  # of its record in the shard, in bytes
+    offset: int  # position of its record in the shard, bytes
     length: int
 
 
 def read(paths: Sequence[Path], fields: Sequence[str] = ()) -> Iterator[tuple[Photo, dict[str, np.ndarray]]]:
-    """Each photo of the shards in order, with the `fields` of its example (see shards.decode).
+    """Yield each photo of the shards in order, with the `fields` of its example (see shards.decode).
 
-    Raises Failure for shards that are missing or damaged, naming them.
+    Raises Failure naming the shard if it is missing or damaged.
     """
     complete(paths)
     for shard in paths:
@@ -50,7 +50,7 @@ def read(paths: Sequence[Path], fields: Sequence[str] = ()) -> Iterator[tuple[Ph
 
 
 def complete(paths: Sequence[Path]) -> None:
-    """Raise Failure, naming what is missing, unless all shards of each set are there, as SPLIT-00003-of-00008 says."""
+    """Raise Failure, naming missing shards, unless each set is complete (SPLIT-00003-of-00008 says how many it has)."""
     sets = defaultdict(set)
     for path in paths:
         if member := MEMBER.fullmatch(path.name):
@@ -63,15 +63,15 @@ def complete(paths: Sequence[Path]) -> None:
 
 
 class Locations(NamedTuple):
-    """Where records lie, as tensors of N photos, so that workers on other hosts can read them."""
+    """Positions of the records of N photos as tensors, so that workers on other hosts can read them."""
 
     shards: tf.Tensor  # string [S]
     shard: tf.Tensor  # int64 [N]: an index of `shards`
-    frame: tf.Tensor  # int64 [N, 3]: bytes before the record, of it, behind it
+    frame: tf.Tensor  # int64 [N, 3]: bytes before, in and after the record
 
 
 def locate(photos: Sequence[Photo]) -> Locations:
-    """The tensors by which `record` finds these photos."""
+    """Return the tensors with which `record` finds these photos."""
     names = list(dict.fromkeys(photo.shard for photo in photos))
     number = {name: index for index, name in enumerate(names)}
     size = {name: name.stat().st_size for name in names}
@@ -84,7 +84,7 @@ def locate(photos: Sequence[Photo]) -> Locations:
 
 
 def record(locations: Locations, photo: tf.Tensor) -> tf.Tensor:
-    """The serialised example of the photo of this number, int64 []; in a graph."""
+    """Read the serialised example of a photo by its index, int64 []; in a graph."""
     before, length, behind = tf.unstack(locations.frame[photo])
     shard = locations.shards[locations.shard[photo]]
     return tf.data.FixedLengthRecordDataset(shard, length, before, behind).get_single_element()

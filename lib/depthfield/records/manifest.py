@@ -1,6 +1,6 @@
-"""Which patch files belong to a dataset: OUT/NAME.manifest names each, as train/00001.npz, one a line.
+"""Manifests: OUT/NAME.manifest lists the patch files of a dataset, such as train/00001.npz, one per line.
 
-Patch files of earlier calls, made with another --test-share or --limit, may lie beside them. Needs no TensorFlow.
+Patch files of earlier calls, with another --test-share or --limit, may lie beside them. Needs no TensorFlow.
 """
 
 import collections
@@ -12,21 +12,21 @@ from depthfield import files
 from depthfield.tool import Failure, say, some
 
 SUFFIX = ".manifest"
-PATTERN = f"[!.]*{SUFFIX}"  # a hidden one is being written
+PATTERN = f"[!.]*{SUFFIX}"  # a hidden file is being written
 
 
 class Chosen(NamedTuple):
-    """What is to be packed."""
+    """The patch files to pack."""
 
-    patches: dict[Path, set[Path]]  # the patch files of each OUT, all of them there
-    whole: set[Path]  # each OUT of which all patch files are asked for
-    refused: int  # how many files are missing, or were named and belong to no dataset
+    patches: dict[Path, set[Path]]  # the existing patch files of each OUT
+    whole: set[Path]  # each OUT that is packed as a whole
+    refused: int  # number of files that are missing, or given but in no manifest
 
 
 def write(out: Path, name: str, places: Iterable[str]) -> None:
     """Write OUT/NAME.manifest, whole or not at all; `places` are paths of patch files relative to `out`.
 
-    Raises Failure where a patch file belongs to another manifest of `out`.
+    Raises Failure if a patch file is in another manifest of `out`.
     """
     own, places = out / f"{name}{SUFFIX}", list(places)
     _join([*((own, place) for place in places), *(pair for pair in _named(out) if pair[0] != own)])
@@ -34,17 +34,17 @@ def write(out: Path, name: str, places: Iterable[str]) -> None:
 
 
 def read(out: Path) -> set[Path]:
-    """The patch files that the manifests of `out` name; Failure where there is no manifest, or two name the same."""
+    """Return the patch files in the manifests of `out`; raises Failure if there is none, or two list the same file."""
     if not any(out.glob(PATTERN)):
-        raise Failure(f"{out}: no manifest says which patch files belong here; run make-patches")
+        raise Failure(f"{out}: no manifest lists its patch files; run make-patches")
     return {out / place for place in _join(_named(out))}
 
 
 def choose(paths: Iterable[Path]) -> Chosen:
-    """The patch files to pack of `paths`: patch files, and folders, which stand for all that their manifests name.
+    """Return the patch files to pack from `paths`: patch files, and folders, which stand for all in their manifests.
 
-    What is missing, and what no manifest names, is told in a line for each folder and left out. Raises Failure for a
-    file that is not there, and for one without a manifest.
+    Missing files and files in no manifest are left out, with a line per folder on stderr. Raises Failure if a file does
+    not exist or has no manifest.
     """
     chosen, whole, given, refused = {}, set(), collections.defaultdict(set), 0
     for path in paths:
@@ -64,22 +64,22 @@ def choose(paths: Iterable[Path]) -> Chosen:
             others |= set(out.glob("*/[!.]*.npz")) - belonging
             refused += len(belonging - chosen[out])
             _say_some(belonging - chosen[out], "missing; run make-patches")
-        _say_some(others, "left out, in no manifest of make-patches")
+        _say_some(others, "left out, because no manifest of make-patches lists it")
     return Chosen(chosen, whole, refused)
 
 
 def _named(out: Path) -> list[tuple[Path, str]]:
-    """Each patch file that a manifest of `out` names, after the manifest."""
+    """Return each patch file in a manifest of `out`, after the manifest."""
     manifests = sorted(out.glob(PATTERN))
     return [(path, place) for path in manifests for place in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _join(named: Iterable[tuple[Path, str]]) -> set[str]:
-    """All patch files named; Failure where one is named twice."""
+    """Return all listed patch files; raises Failure if one is listed twice."""
     owners: dict[str, Path] = {}
     for path, place in named:
         if owners.setdefault(place, path) != path:
-            raise Failure(f"{owners[place]} and {path} both name {place}; give each data set an --out of its own")
+            raise Failure(f"{owners[place]} and {path} both list {place}; give each dataset its own --out")
     return set(owners)
 
 

@@ -1,4 +1,4 @@
-"""Patch files into sets of shards, one a split: complete, current, and without a photo that is in both."""
+"""Pack patch files into sets of shards, one per split: complete, current, and without photos in both splits."""
 
 import hashlib
 import itertools
@@ -20,15 +20,14 @@ class Packed(NamedTuple):
 
 
 def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: bool = False) -> Packed:
-    """Pack patch files, in the order of their names, into `count` shards OUT/SPLIT-00000-of-COUNT.tfrecord a split.
+    """Pack patch files, in the order of their names, into `count` shards OUT/SPLIT-00000-of-COUNT.tfrecord per split.
 
-    The split is the patch file's folder, train or test. What a set of shards is made of is kept beside it in
-    .SPLIT.json; a set that was made of the same files, all older than it, is kept. With `whole`, these are all the
-    patch files there are, and the shards of a split that none of them is of are removed. Patch files that cannot be
-    read are named and left out.
+    The split is the patch file's folder, train or test. The sources of a set of shards are kept beside it in
+    .SPLIT.json; a set made of the same files, all older than it, is current and kept. With `whole`, `paths` are all
+    patch files, and shards of a split without patch files are removed. Unreadable ones are named and left out.
 
-    Raises Failure, before anything is written, where a split has none left; where patch files of one folder were made
-    in different ways; and where a photo is in both splits, one of which may have been packed before.
+    Raises Failure, before anything is written, if a split has no patch file left, files of one folder were made in
+    different ways, or a photo is in both splits, one of which may have been packed before.
     """
     asked = {split: sorted(path for path in paths if path.parent.name == split) for split in SPLITS}
     fresh, ways, refused = {}, {}, 0
@@ -37,14 +36,14 @@ def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: boo
             fresh[split] = photos(wanted, ways)
             refused += len(wanted) - len(fresh[split])
             if not fresh[split]:
-                raise Failure(f"{split}: no patch file could be read")
+                raise Failure(f"{split}: no patch file could be read; see the messages above")
     gone = [split for split in SPLITS if whole and not asked[split]]
     before = {split: recorded(out, split) for split in SPLITS if split not in gone and split not in fresh}
     refuse_shared(before | fresh, [split for split in before if not asked[split]])
     for split in gone:
         if any(out.glob(pattern(split))):
-            say(f"{out}: shards of {split} removed: no patch file belongs to {split}")
-    for split in (*gone, *fresh):  # old and new shards never lie side by side
+            say(f"{out}: removed the shards of {split}, which has no patch files now")
+    for split in (*gone, *fresh):  # old and new shards never exist together
         (out / f".{split}.json").unlink(missing_ok=True)
         for stale in out.glob(pattern(split)):
             stale.unlink()
@@ -59,7 +58,7 @@ def pattern(split: str) -> str:
 
 
 def recorded(out: Path, split: str) -> dict[str, str]:
-    """The patch files that the shards of a split were made of, each with the digest of its photo; {} for no shards."""
+    """Return the patch files of the shards of a split, each with the digest of its photo; {} without shards."""
     try:
         record = json.loads((out / f".{split}.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -69,15 +68,15 @@ def recorded(out: Path, split: str) -> dict[str, str]:
 
 
 def is_current(out: Path, split: str, paths: Sequence[Path], count: int) -> bool:
-    """Whether the shards of a split are `count`, made of just these patch files, and newer than all of them."""
+    """Whether there are `count` shards of a split, made of exactly these patch files, and newer than all of them."""
     made = [*shards.names(out, split, min(count, len(paths))), out / f".{split}.json"]
     return list(recorded(out, split)) == list(map(str, paths)) and all(files.is_current(one, paths) for one in made)
 
 
 def photos(paths: Sequence[Path], ways: dict[Path, tuple]) -> dict[str, str]:
-    """The patch files that can be read, each with a digest of its photo's pixels; the others are named.
+    """Return the readable patch files, each with a digest of its photo's pixels; names the others on stderr.
 
-    `ways` takes up how those of each folder OUT were made; Failure where one was made in another way.
+    `ways` collects how those of each folder OUT were made; raises Failure if one was made in another way.
     """
     digests = {}
     for path in progress(paths, len(paths), "patch files read"):
@@ -88,22 +87,22 @@ def photos(paths: Sequence[Path], ways: dict[Path, tuple]) -> dict[str, str]:
             continue
         way = *patches.Settings.from_json(patch.settings)[:2], patch.bounds
         if ways.setdefault(path.parent.parent, way) != way:
-            raise Failure(f"{path}: made with other options than those before it; run make-patches to its end")
+            raise Failure(f"{path}: made with other options than the others; run make-patches again, to its end")
         image = patch.image
         digests[str(path)] = hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest()
     return digests
 
 
 def refuse_shared(made: dict[str, dict[str, str]], before: Sequence[str]) -> None:
-    """Raise Failure where two splits hold the same photo; `before` are splits packed earlier."""
+    """Raise Failure if two splits contain the same photo; `before` are splits packed earlier."""
     train, test = ({digest: path for path, digest in made.get(split, {}).items()} for split in SPLITS)
     for digest in train.keys() & test.keys():
-        earlier = f"; {before[0]} was packed by an earlier call: pack the folder of both" if before else ""
-        raise Failure(f"{test[digest]}: holds the same photo as {train[digest]}{earlier}")
+        earlier = f"; {before[0]} was packed by an earlier call; pack the folder of both" if before else ""
+        raise Failure(f"{test[digest]}: contains the same photo as {train[digest]}{earlier}")
 
 
 def write(paths: Sequence[Path], names: Sequence[Path]) -> None:
-    """Write the shards `names`, as many photos in each within one."""
+    """Write the shards `names`; their numbers of photos differ by at most one."""
     remaining = iter(progress(paths, len(paths), "photos"))
     for index, name in enumerate(names):
         size = len(paths) * (index + 1) // len(names) - len(paths) * index // len(names)

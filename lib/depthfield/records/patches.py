@@ -13,11 +13,11 @@ from depthfield.tool import Failure
 
 
 class Settings(NamedTuple):
-    """What a photo was made into patches by; prediction does the same to a new photo."""
+    """The settings that a patch file was made with; prediction applies them to a new photo."""
 
     superpixels: str  # see superpixels.parse
-    similarities: tuple[str, ...]  # in the order of the columns
-    width: int  # of the photo's pixels when it was divided
+    similarities: tuple[str, ...]  # in the order of their columns
+    width: int  # width of the photo when it was divided
     height: int
 
     def to_json(self) -> str:
@@ -37,17 +37,17 @@ class Patch(NamedTuple):
     pairs: np.ndarray  # int32 m×2, p < q, each neighbouring pair once
     similarities: np.ndarray  # float32 m×K
     similarity_names: np.ndarray  # str K
-    depth: np.ndarray  # float32 n: mean metres of the superpixel's measured pixels, NaN where there are none
-    depth_map: np.ndarray  # float32 H×W metres, NaN where there is no measurement
+    depth: np.ndarray  # float32 n: mean metres over the superpixel's measured pixels, NaN if there are none
+    depth_map: np.ndarray  # float32 H×W metres, NaN without measurement
     source: str  # where the photo came from, for people
-    group: str  # what it is held out for validation with; see samples.Sample
+    group: str  # photos of a group are held out together; see samples.Sample
     settings: str  # Settings as JSON
-    reading: str = ""  # by what options its depth was read; see samples.Sample
-    bounds: str = ""  # what it was fitted into, WIDTHxHEIGHT pixels, either left out where there was none
+    reading: str = ""  # the options that its depth was read with; see samples.Sample
+    bounds: str = ""  # maximum size, WIDTHxHEIGHT pixels, each empty if not set
 
 
 TEXTS = ("source", "group", "settings", "reading", "bounds")
-# What each array must be: kind of dtype, and its shape in H, W, n, m, K.
+# The dtype of each array, and its shape in H, W, n, m, K.
 LAYOUT = {
     "image": (np.uint8, ("H", "W", 3)),
     "superpixels": (np.int32, ("H", "W")),
@@ -64,8 +64,8 @@ def make(
 ) -> Patch:
     """Divide a photo and measure its superpixels.
 
-    image uint8 H×W×3; depth_map float32 H×W metres, NaN where unmeasured; method as superpixels.parse reads it; names
-    out of similarity.SIMILARITIES. Raises Failure for a photo too small.
+    image uint8 H×W×3; depth_map float32 H×W metres, NaN if not measured; for method see superpixels.parse; names
+    are keys of similarity.SIMILARITIES. Raises Failure if the photo is too small.
     """
     labels = superpixels.segment(image, method)
     pairs = superpixels.pairs(labels)
@@ -91,14 +91,15 @@ def write(path: Path, patch: Patch) -> None:
 
 
 def read(path: Path) -> Patch:
-    """Read a patch file; Failure naming it where it is none, is damaged, or its arrays contradict each other."""
+    """Read a patch file; raises Failure naming it if it is not one, is damaged, or its arrays do not fit."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             patch = Patch(**{field: arrays[field] for field in Patch._fields})
     except FileNotFoundError:
         raise Failure(f"{path}: no such file") from None
     except KeyError as missing:
-        raise Failure(f"{path}: not a patch file: {missing.args[0].split()[0]} is missing; see make-patches") from None
+        lacks = missing.args[0].split()[0]
+        raise Failure(f"{path}: not a patch file: {lacks} is missing; make it with make-patches") from None
     except (
         ValueError,
         OSError,
@@ -108,7 +109,8 @@ def read(path: Path) -> Patch:
         TypeError,
         AttributeError,
     ) as error:
-        raise Failure(f"{path}: not a whole patch file ({str(error) or type(error).__name__})") from None
+        why = str(error) or type(error).__name__
+        raise Failure(f"{path}: not a complete patch file ({why}); make it again with make-patches") from None
     problem = contradiction(patch)
     if problem:
         raise Failure(f"{path}: {problem}")
@@ -116,7 +118,7 @@ def read(path: Path) -> Patch:
 
 
 def contradiction(patch: Patch) -> str | None:
-    """What is wrong with the arrays of a patch, in words; None where nothing is."""
+    """Say what is wrong with the arrays of a patch; None if nothing is."""
     sizes: dict = {}
     for field, (dtype, shape) in LAYOUT.items():
         array = getattr(patch, field)

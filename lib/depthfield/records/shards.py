@@ -19,7 +19,7 @@ FEATURES = {
     "version": tf.io.FixedLenFeature([], tf.int64),
     "name": tf.io.FixedLenFeature([], tf.string),
     "source": tf.io.FixedLenFeature([], tf.string),
-    "group": tf.io.FixedLenFeature([], tf.string, ""),  # version 1 has none, and is to be refused as what it is
+    "group": tf.io.FixedLenFeature([], tf.string, ""),  # version 1 has none, and must be refused for its version
     "settings": tf.io.FixedLenFeature([], tf.string),
     "image": tf.io.FixedLenFeature([], tf.string),
     "superpixels": tf.io.FixedLenFeature([], tf.string),
@@ -33,13 +33,13 @@ FEATURES = {
 
 
 def encode(name: str, patch: Patch) -> bytes:
-    """A patch as a serialised tf.train.Example. The depth map keeps metres to a 65535th of its greatest depth."""
+    """Encode a patch as a serialised tf.train.Example. The depth map is rounded to 1/65535 of its largest depth."""
     greatest = np.nanmax(patch.depth_map, initial=0.0)
     scale = np.float32(greatest / DEPTH_STEPS if greatest else 1.0)
     units = np.nan_to_num(patch.depth_map / scale)
     units = np.where(np.isnan(patch.depth_map), 0, np.clip(np.rint(units), 1, DEPTH_STEPS)).astype(np.uint16)
     if patch.superpixels.max() > DEPTH_STEPS:
-        raise Failure(f"{name}: more superpixels than 16 bits can number")
+        raise Failure(f"{name}: more superpixels than 16 bits can number; make fewer with make-patches --superpixels")
 
     def png(array: np.ndarray) -> bytes:
         return tf.io.encode_png(array.reshape(*patch.superpixels.shape, -1), compression=3).numpy()
@@ -72,7 +72,7 @@ def encode(name: str, patch: Patch) -> bytes:
 
 
 def decode(serialized: tf.Tensor, fields: Sequence[str]) -> dict[str, tf.Tensor]:
-    """The named fields of an Example, decoded, in a graph.
+    """Decode the named fields of an Example, in a graph.
 
     image uint8 [H, W, 3]; superpixels int32 [H, W]; depth_map float32 [H, W] metres, NaN = none; pairs int32 [m, 2];
     similarities float32 [m, K]; depth float32 [n] metres, NaN = none; strings as bytes.
@@ -99,14 +99,14 @@ def decode(serialized: tf.Tensor, fields: Sequence[str]) -> dict[str, tf.Tensor]
 
 
 def read(shards: Sequence[Path], fields: Sequence[str] = tuple(FEATURES)) -> Iterator[dict[str, np.ndarray]]:
-    """Each example of the shards in order, as arrays (see `decode`); Failure naming the shard that is damaged."""
+    """Yield each example of the shards as arrays (see `decode`); raises Failure naming a damaged shard."""
     for shard in shards:
         for _, example in examples(shard, fields):
             yield example
 
 
 def examples(shard: Path, fields: Sequence[str]) -> Iterator[tuple[bytes, dict[str, np.ndarray]]]:
-    """Each example of a shard in order, serialised and as arrays (see `decode`); Failure where it is damaged."""
+    """Yield each example of a shard, serialised and as arrays (see `decode`); raises Failure if it is damaged."""
     dataset = tf.data.TFRecordDataset(str(existing(shard)))
     dataset = dataset.map(lambda serialized: (serialized, decode(serialized, fields)))
     try:
@@ -116,19 +116,19 @@ def examples(shard: Path, fields: Sequence[str]) -> Iterator[tuple[bytes, dict[s
 
 
 def names(folder: Path, split: str, count: int) -> list[Path]:
-    """The paths of a set of `count` shards, as train-00003-of-00008.tfrecord."""
+    """Return the paths of a set of `count` shards, such as train-00003-of-00008.tfrecord."""
     return [folder / f"{split}-{index:05d}-of-{count:05d}.tfrecord" for index in range(count)]
 
 
 def existing(shard: Path) -> Path:
-    """The shard's path; Failure where there is no such file or it is empty."""
+    """Return the shard's path; raises Failure if the file is missing or empty."""
     if not Path(shard).is_file():
         raise Failure(f"{shard}: no such file")
     return shard
 
 
 def explanation(error: tf.errors.OpError) -> str:
-    """Why a shard could not be read, for a person."""
+    """Explain why a shard could not be read."""
     if "another record version" in error.message:
         return f"made by another version of to-tfrecord (this one reads version {VERSION}); make it again"
     if isinstance(error, tf.errors.DataLossError):
@@ -137,7 +137,7 @@ def explanation(error: tf.errors.OpError) -> str:
 
 
 def write(shard: Path, examples: Iterable[bytes]) -> None:
-    """Write one shard, whole or not at all, after reading it back: the same bytes, and each decodes."""
+    """Write one shard, whole or not at all, and check it: it reads back the same, and each example decodes."""
     with files.whole(shard) as temporary:
         digests = []
         try:
@@ -148,7 +148,7 @@ def write(shard: Path, examples: Iterable[bytes]) -> None:
             back = tf.data.TFRecordDataset(str(temporary))
             for serialized, digest in itertools.zip_longest(back.as_numpy_iterator(), digests):
                 if serialized is None or digest is None or hashlib.sha256(serialized).digest() != digest:
-                    raise Failure(f"{shard}: what was written reads back differently; is the disk sound?")
+                    raise Failure(f"{shard}: reads back differently from what was written; check the disk")
                 decode(serialized, tuple(FEATURES))
         except tf.errors.OpError as error:
-            raise Failure(f"{shard}: cannot write: {error.message.splitlines()[0]}") from None
+            raise Failure(f"{shard}: cannot be written: {error.message.splitlines()[0]}") from None

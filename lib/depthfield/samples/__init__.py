@@ -1,6 +1,6 @@
-"""Photos with measured depth, whatever they were stored as.
+"""Photos with measured depth, from datasets in any layout.
 
-A dataset is a module with one function, `samples(raw, ...)`, that yields a `Sample` for each photo of a folder
+A dataset is a module with one function, `samples(raw, ...)`, which yields a `Sample` for each photo of a folder
 without reading its pixels yet.
 """
 
@@ -11,11 +11,11 @@ import numpy as np
 
 
 class Doubts(NamedTuple):
-    """What may be wrong with a depth map, for a person to decide."""
+    """Possible problems of a depth map, for a person to judge."""
 
-    pixels: int = 0  # of the depth map
-    greatest: int = 0  # of these, taken for no measurement because they hold the greatest value of the format
-    apart: tuple[float, float] | None = None  # metres: where all others end and the farthest, far from them, begin
+    pixels: int = 0  # pixels of the depth map
+    greatest: int = 0  # pixels with the largest value of the format, which count as no measurement
+    apart: tuple[float, float] | None = None  # metres: the end of all other depths, and the start of the far ones
 
 
 class Sample(NamedTuple):
@@ -23,11 +23,11 @@ class Sample(NamedTuple):
 
     name: str  # a file name without suffix, unique in its split
     split: str  # "train" or "test"
-    source: str  # where it came from, for people: "nyu_depth_v2_labeled.mat#17"
-    group: str  # photos of one group show the same place: they are held out for validation together
-    inputs: tuple[str, ...]  # the files it is read from
+    source: str  # where it comes from, for people: "nyu_depth_v2_labeled.mat#17"
+    group: str  # photos of a group show the same place and are held out together
+    inputs: tuple[str, ...]  # the files that it is read from
     read: Callable[[], tuple[np.ndarray, np.ndarray]]
-    """Gives the photo, uint8 H×W×3 RGB, and its depth, float32 H×W metres along the optical axis, NaN where there is
-    no measurement. Raises tool.Failure naming the file where either cannot be used."""
-    reading: str = ""  # by what options its depth is read: by others it is another sample
-    doubts: Callable[[], Doubts] = Doubts  # about its depth; reads it again
+    """Returns the photo, uint8 H×W×3 RGB, and its depth, float32 H×W metres along the optical axis, NaN without
+    measurement. Raises tool.Failure naming the file if either cannot be used."""
+    reading: str = ""  # the options that its depth is read with; with others it is another sample
+    doubts: Callable[[], Doubts] = Doubts  # checks its depth, which is read again

@@ -1,4 +1,4 @@
-"""Depth maps that may hold values which mean no measurement: what a person is told, to say so or not."""
+"""Find values in depth maps that may mean no measurement, so that a person can decide."""
 
 import math
 from pathlib import Path
@@ -7,16 +7,16 @@ import numpy as np
 
 from depthfield.samples import Doubts, images
 
-# In 304 real maps of five cameras, where there was something through a door, the farthest began at most 1.97 times as
-# far as all others ended. Marks such as 65.535 m lie five times as far as what is in a room.
+# In 304 real maps of five cameras, with views through doors, far depths started at most 1.97 times as far as all others
+# ended. Marks such as 65.535 m are five times as far as the objects in a room.
 APART = 2.5
-FEWEST, MOST = 0.0001, 0.05  # shares of the measured pixels; more may be a true background, unless they are all equal
+FEWEST, MOST = 0.0001, 0.05  # shares of the measured pixels; more may be a real background, unless all are equal
 
 
 def of_depth(
     path: Path, scale: float | None, missing: float | None, depth_range: tuple[float, float] | None
 ) -> Doubts:
-    """What is doubtful about the depth map that images.read_depth reads by these options; raises tool.Failure as it."""
+    """Return the doubts about a depth map that images.read_depth reads with these options; raises like it."""
     found = images.stored(path, scale)
     depth = images.in_metres(found, path, missing, depth_range)
     greatest = np.count_nonzero(found.values == found.greatest) if found.greatest and missing is None else 0
@@ -24,10 +24,10 @@ def of_depth(
 
 
 def far_apart(depth: np.ndarray) -> tuple[float, float] | None:
-    """Where all other depths end and the farthest begin, metres, if these are APART times as far; else None.
+    """Return where all other depths end and the far ones start, in metres, if they are APART times as far; else None.
 
-    depth is H×W metres, NaN for none. The farthest are at least the share FEWEST of what is measured, and at most MOST,
-    or any number of one and the same value.
+    depth is H×W metres, NaN for none. Far depths are a share of FEWEST to MOST of the measured pixels, or any number of
+    pixels with the same value.
     """
     values = np.sort(depth[~np.isnan(depth)])
     fewest, most = math.ceil(values.size * FEWEST), math.floor(values.size * MOST)

@@ -1,10 +1,10 @@
-"""Fetch a dataset of the catalogue: download, verify, unpack, or render it, and know what is already there.
+"""Fetch a dataset of the catalogue: download, verify and unpack, or render it; current files are kept.
 
 DATA_DIR/NAME/
-  raw/             what readers read: files as published, each archive unpacked in a folder of its own name
-  downloads/       the archives; FILE.part, what has come of a broken download; FILE.bad, what did not verify
-  SHA256SUMS       published, or recorded when first fetched, and held to ever after; `sha256sum -c` reads it
-  .verified.json   sizes and times of what was verified, so that gigabytes are not hashed on every call
+  raw/             the input of readers: files as published, each archive unpacked in a folder with its name
+  downloads/       archives; FILE.part, an interrupted download; FILE.bad, a file that did not verify
+  SHA256SUMS       checksums, published or from the first download; `sha256sum -c` reads it
+  .verified.json   sizes and times of verified files, so that gigabytes are not hashed on each call
 """
 
 import contextlib
@@ -33,11 +33,11 @@ from depthfield.samples.unpack import BadArchiveError, check_room, tidy, unpack,
 
 CONNECT_SECONDS, READ_SECONDS = 20, 60
 LONGEST_PAUSE = 60  # seconds between two tries
-LONGEST_RETRY_AFTER = 300  # seconds a server may make us wait; more is for the person to decide
+LONGEST_RETRY_AFTER = 300  # seconds that a server may ask us to wait; the user decides about more
 CHUNK = 1 << 18
-LONG_TO_HASH = 500_000_000  # bytes that take a noticeable while
-RENDERED = 11  # bytes a pixel before compression: three of colour, four of depth, four as a camera would have it
-UNPACKED = 1.5  # bytes on disk for a byte of archive: photos hardly compress, laser grids to a third
+LONG_TO_HASH = 500_000_000  # bytes for which hashing takes noticeable time
+RENDERED = 11  # bytes per pixel before compression: three of colour, four of depth, four as a camera measures
+UNPACKED = 1.5  # bytes on disk per byte of archive: photos hardly compress, laser grids to a third
 NOTE = "rooms.json"  # in a folder of rendered rooms: their settings, and a listing of the files
 PAGE = re.compile(rb"\s*(<!doctype html|<html|<head|<!--|<script)", re.IGNORECASE)
 
@@ -46,7 +46,7 @@ PAGE = re.compile(rb"\s*(<!doctype html|<html|<head|<!--|<script)", re.IGNORECAS
 
 
 class Home(NamedTuple):
-    """The folder of one dataset and what is known of the files in it; `place` is a path relative to it."""
+    """The folder of one dataset and what is known about its files; `place` is a path relative to it."""
 
     folder: Path
     sums: dict[str, str]  # place: sha256
@@ -55,10 +55,10 @@ class Home(NamedTuple):
 
 
 def fetch(dataset: Dataset, data: Path, mirror: str | None = None, force: bool = False, retries: int = 5) -> bool:
-    """Bring `data`/NAME/raw to hold all of the dataset; whether it does. Each file that fails is named on stderr.
+    """Complete `data`/NAME/raw; returns whether it is complete. Names each file that fails on stderr.
 
-    What is there and verifies is kept, unless `force`. `mirror` is an address or a folder to take the files from.
-    Raises tool.Failure or OSError where not even a start can be made.
+    Files that exist and verify are kept, unless `force`. `mirror` is an address or a folder with the files.
+    Raises tool.Failure or OSError if nothing can be started.
     """
     with _alone(data / dataset.name):
         home = _open_home(data / dataset.name)
@@ -78,7 +78,7 @@ def fetch(dataset: Dataset, data: Path, mirror: str | None = None, force: bool =
                 _bring(home, file, _addresses(dataset, file, mirror), force, retries)
             except (tool.Failure, OSError) as error:
                 reason = tool.reason(error) if isinstance(error, OSError) else error
-                reason = f"{reason} (the dataset is whole without it)" if file.optional else reason
+                reason = f"{reason} (the dataset is complete without it)" if file.optional else reason
                 tool.say(f"{dataset.name}: {file.name}: {reason}")
                 failed |= not file.optional
         return not failed
@@ -93,10 +93,10 @@ def render(
     jobs: int | None = None,
     force: bool = False,
 ) -> None:
-    """Render `home`/raw as `rooms.write` does with these settings; what was rendered with the same is kept.
+    """Render `home`/raw with rooms.write and these settings; keeps it if it was rendered with the same settings.
 
-    Raises tool.Failure where anything else is there, unless `force`; tool.Failure, tool.UsageError or OSError where it
-    cannot be rendered. What was there is then as it was.
+    Raises tool.Failure if it contains anything else, unless `force`; tool.Failure, tool.UsageError or OSError if it
+    cannot be rendered. An existing folder is then unchanged.
     """
     raw, workshop = home / "raw", home / ".rendering"
     settings = {"train": train, "test": test, "size": list(size), "seed": seed}
@@ -113,18 +113,18 @@ def render(
 
 
 def _rendered(raw: Path, settings: dict) -> bool:
-    """Whether `raw` was rendered with these settings; tool.Failure where it holds anything else."""
+    """Whether `raw` was rendered with these settings; raises tool.Failure if it contains anything else."""
     if not raw.exists() or not any(raw.iterdir()):
         return False
     note = _read_json(raw / NOTE)
-    way_out = "; give new ones a folder of their own with --as NAME, or replace it with --force"
+    way_out = "; use --as NAME for another folder, or --force to replace this one"
     if not note:
-        raise tool.Failure(f"{raw}: is there, and was not rendered by {tool.name()}{way_out}")
+        raise tool.Failure(f"{raw}: exists, but was not rendered by {tool.name()}{way_out}")
     if note["settings"] != settings:
-        raise tool.Failure(f"{raw}: holds rooms of {_options(note['settings'])}, not {_options(settings)}{way_out}")
+        raise tool.Failure(f"{raw}: contains rooms of {_options(note['settings'])}, not {_options(settings)}{way_out}")
     changed = _changed(raw, note["files"])
     if changed is not None:
-        raise tool.Failure(f"{raw / changed}: changed or gone since it was rendered; --force renders {raw} anew")
+        raise tool.Failure(f"{raw / changed}: changed or missing since it was rendered; --force renders {raw} again")
     return True
 
 
@@ -135,13 +135,13 @@ def _options(settings: dict) -> str:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other fetch-datasets out of `folder`, saying so where one is at work there already."""
+    """Lock `folder` against other fetch-datasets; says so if it has to wait for one."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(files.lock(folder / ".lock", wait=False))
         except BlockingIOError:
-            tool.say(f"waiting for another {tool.name()} at work in {folder}")
+            tool.say(f"{folder}: waiting for another {tool.name()} that uses it")
             held.enter_context(files.lock(folder / ".lock"))
         yield
 
@@ -172,12 +172,12 @@ def _place(file: File) -> str:
 
 
 def _workshop(home: Home, file: File) -> Path:
-    """Where an archive is unpacked before its folder takes its place: one for each, as it may hold the only copy."""
+    """Return where an archive is unpacked before its folder is moved into place; it may hold the only copy."""
     return home.folder / f".unpacking-{file.folder}"
 
 
 def _there(home: Home, file: File) -> bool:
-    """Whether what a reader needs of `file` is in raw/ and as it was when it was verified."""
+    """Whether `file` is in raw/ for readers, unchanged since it was verified."""
     if not file.unpack:
         return _verifies(home, file)
     unpacked = home.unpacked.get(f"raw/{file.folder}")
@@ -187,14 +187,14 @@ def _there(home: Home, file: File) -> bool:
     folder = home.folder / "raw" / file.folder
     changed = _changed(folder, unpacked["files"])
     if changed is not None:
-        tool.say(f"{folder / changed}: changed or gone since it was unpacked: unpacking {file.name} anew")
+        tool.say(f"{folder / changed}: changed or missing since it was unpacked; unpacking {file.name} again")
     return changed is None
 
 
 def _verifies(home: Home, file: File) -> bool:
-    """Whether the file is there with the size and sum it is to have; one that is not as it should be is set aside.
+    """Whether the file exists with the right size and checksum; a wrong file is set aside.
 
-    A file put there by hand, with no sum known to hold it to, is taken as it is and its sum recorded.
+    A file that the user put there, without a known checksum, is accepted and its checksum recorded.
     """
     place = _place(file)
     path = home.folder / place
@@ -205,17 +205,17 @@ def _verifies(home: Home, file: File) -> bool:
     wrong = _wrong(path, file, wanted, found)
     if wrong:
         aside = _set_aside(home, path)
-        tool.say(f"{path}: {wrong}; kept as {aside}, fetching anew")
+        tool.say(f"{path}: {wrong}; kept as {aside}, fetching it again")
         return False
     if wanted is None and not file.unpack:
-        tool.say(f"{path}: was there already; its sha256 is recorded in {home.folder / 'SHA256SUMS'}")
+        tool.say(f"{path}: exists already; its sha256 is now recorded in {home.folder / 'SHA256SUMS'}")
     if not file.unpack:
         home.sums[place] = found
     return True
 
 
 def _sum(home: Home, place: str) -> str:
-    """The SHA-256 of a file, hashed only where its size or time is not as it was when last hashed."""
+    """Return the SHA-256 of a file; hashes it only if its size or time has changed since."""
     path = home.folder / place
     known = home.files.get(place)
     stamp = _stamp(path)
@@ -236,18 +236,18 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _listing(folder: Path) -> dict[str, list[int]]:
-    """The stamp of each file under a folder, by its path in it."""
+    """Return the stamp of each file in a folder tree, by relative path."""
     return {str(path.relative_to(folder)): _stamp(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def _changed(folder: Path, stamps: dict[str, list[int]]) -> str | None:
-    """The first of the files of a `_listing` that is no more as it was; what has come beside them is nobody's."""
+    """Return the first file of a `_listing` that has changed; additional files are ignored."""
     now = _listing(folder)
     return next((path for path, stamp in stamps.items() if now.get(path) != stamp), None)
 
 
 def _read_json(path: Path) -> dict:
-    """A note of our own; one that is missing or unreadable tells nothing, and what it was about is checked anew."""
+    """Read one of our JSON files; a missing or unreadable one is empty, so that everything is checked again."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -256,13 +256,13 @@ def _read_json(path: Path) -> dict:
 
 
 def _wrong(path: Path, file: File, wanted: str | None, found: str) -> str | None:
-    """What is wrong with a file that should be `file`, in words; None where nothing is."""
+    """Say what is wrong with a file that should be `file`; None if nothing is."""
     size = path.stat().st_size
     if file.size not in (None, size):
-        return f"has {size} bytes, the catalogue says {file.size}"
+        return f"has {size} bytes, but the catalogue says {file.size}"
     if wanted not in (None, found):
-        known = "the catalogue says" if file.sha256 else "when first fetched it was"
-        return f"its sha256 is {found}, {known} {wanted}"
+        known = "the catalogue says" if file.sha256 else "at the first download it was"
+        return f"its sha256 is {found}, but {known} {wanted}"
     return None
 
 
@@ -272,7 +272,7 @@ def _set_aside(home: Home, path: Path) -> Path:
 
 
 def _check_room_for(home: Home, dataset: Dataset, missing: list[File], force: bool) -> None:
-    """Raise tool.Failure where the disk cannot take what is missing, as far as the catalogue knows its size."""
+    """Raise tool.Failure if the disk has no room for missing files, as far as the catalogue knows their sizes."""
     if dataset.size is None:
         return
     come = 0
@@ -288,7 +288,7 @@ def _check_room_for(home: Home, dataset: Dataset, missing: list[File], force: bo
 
 
 def _bring(home: Home, file: File, addresses: list[str], force: bool, retries: int) -> None:
-    """Download, verify, unpack and record one file. Raises tool.Failure or OSError; a bad file is never left in use."""
+    """Download, verify, unpack and record one file. Raises tool.Failure or OSError; a bad file is never used."""
     place = _place(file)
     path, part = home.folder / place, _part(home, file)
     wanted = file.sha256 or home.sums.get(place)
@@ -300,7 +300,7 @@ def _bring(home: Home, file: File, addresses: list[str], force: bool, retries: i
         wrong = _wrong(part, file, wanted, found)
         if wrong:
             aside = _set_aside(home, part)
-            advice = f"; if its authors have replaced it, remove its line in {home.folder / 'SHA256SUMS'}"
+            advice = f"; if its authors have replaced it, remove its line from {home.folder / 'SHA256SUMS'}"
             raise tool.Failure(f"{wrong}; kept as {aside}, not used" + ("" if file.sha256 else advice))
         with part.open("rb") as written:
             os.fsync(written.fileno())
@@ -313,7 +313,7 @@ def _bring(home: Home, file: File, addresses: list[str], force: bool, retries: i
         except BadArchiveError as bad:
             raise tool.Failure(f"{bad}; kept as {_set_aside(home, path)}") from None
         home.unpacked[f"raw/{file.folder}"] = {"sha256": home.files[place][2], "files": _listing(folder)}
-    home.sums[place] = home.files[place][2]  # only now: a sum is held to for ever, so it must be of a file of use
+    home.sums[place] = home.files[place][2]  # only now: the checksum is permanent, so it must belong to a usable file
     _remember(home)
 
 
@@ -321,7 +321,7 @@ def _bring(home: Home, file: File, addresses: list[str], force: bool, retries: i
 
 
 class PassingError(Exception):
-    """What may go by: a connection lost, a server too busy; `pause` is the seconds it asked us to wait."""
+    """A temporary error: a lost connection, a busy server; `pause` is the seconds that it asked us to wait."""
 
     def __init__(self, message: str, pause: float | None = None):
         super().__init__(message)
@@ -329,7 +329,7 @@ class PassingError(Exception):
 
 
 class StaleError(PassingError):
-    """What has come before is no beginning of what is there now."""
+    """The partial download does not match the file at the address any more."""
 
 
 class AbsentError(tool.Failure):
@@ -337,12 +337,12 @@ class AbsentError(tool.Failure):
 
 
 class Source(NamedTuple):
-    """An opened file of somewhere else."""
+    """An opened remote file."""
 
-    start: int  # the byte that `read` begins with
-    total: int | None  # bytes of the whole file, where it is told
+    start: int  # the byte at which `read` starts
+    total: int | None  # bytes of the whole file, if known
     version: str | None  # changes when the file does
-    read: Callable[[], bytes]  # the next bytes, none at the end; raises PassingError
+    read: Callable[[], bytes]  # returns the next bytes, empty at the end; raises PassingError
 
 
 def _part(home: Home, file: File) -> Path:
@@ -350,7 +350,7 @@ def _part(home: Home, file: File) -> Path:
 
 
 def _addresses(dataset: Dataset, file: File, mirror: str | None) -> list[str]:
-    """Where to look for a file, in this order."""
+    """Return the addresses of a file, in the order to try."""
     if mirror is None:
         return [file.address]
     base = mirror.rstrip("/")
@@ -360,10 +360,10 @@ def _addresses(dataset: Dataset, file: File, mirror: str | None) -> list[str]:
 
 
 def download(addresses: list[str], part: Path, size: int | None, retries: int) -> None:
-    """Bring the file at the first of `addresses` that has it to `part`, going on where an earlier call was broken off.
+    """Download the file from the first of `addresses` that has it to `part`, continuing an interrupted download.
 
-    `size` is its bytes where known. Up to `retries` failures in a row are tried again, after longer and longer pauses.
-    Raises tool.Failure or OSError; `part` then holds what has come.
+    `size` is its bytes if known. Retries up to `retries` times in a row, with growing pauses. Raises tool.Failure or
+    OSError; `part` then has the bytes so far.
     """
     absent = []
     for address in addresses:
@@ -384,13 +384,13 @@ def _persist(address: str, part: Path, size: int | None, retries: int) -> None:
             tries = 1 if come > furthest else tries + 1
             furthest = max(furthest, come)
             if tries > retries:
-                kept = f"; {in_words(come)} kept to go on from" if come else "; if the host is gone, try --mirror"
+                kept = f"; {in_words(come)} kept" if come else "; if the host is gone, try --mirror"
                 often = f", {tries} times in a row" if tries > 1 else ""
                 raise tool.Failure(f"{address}: {passing}{often}{kept}") from None
             pause = passing.pause
             if pause is None:
                 pause = min(LONGEST_PAUSE, 2 ** (tries - 1)) * random.uniform(0.5, 1)
-            tool.say(f"{address}: {passing}; trying again in {pause:.1f} s ({tries} of {retries})")
+            tool.say(f"{address}: {passing}; retrying in {pause:.1f} s ({tries} of {retries})")
             time.sleep(pause)
 
 
@@ -399,7 +399,7 @@ def _length(path: Path) -> int:
 
 
 def _go_on(address: str, part: Path, size: int | None) -> None:
-    """One connection's worth. Raises PassingError where another may bring more, else tool.Failure or OSError."""
+    """Download over one connection. Raises PassingError if another may bring more, else tool.Failure or OSError."""
     note = part.with_name(part.name + ".json")
     part_note = _read_json(note)
     come = _length(part) if part_note.get("address") == address else 0
@@ -408,14 +408,14 @@ def _go_on(address: str, part: Path, size: int | None) -> None:
             total = size if source.total is None else source.total
             first = source.read()
             if source.start == 0 and PAGE.match(first):
-                raise tool.Failure(f"{address}: sent a web page in place of the file: has the host moved? try --mirror")
+                raise tool.Failure(f"{address}: sent a web page, not the file; if the host has moved, try --mirror")
             if size not in (None, total):
-                raise tool.Failure(f"{address}: offers {total} bytes, the catalogue says {size}: not the same file")
+                raise tool.Failure(f"{address}: has {total} bytes, but the catalogue says {size}: not the same file")
             if total is not None:
                 check_room(part.parent, total - source.start, f"for the rest of {address}")
             if source.start == 0:
                 if lost := _length(part):
-                    tool.say(f"{address}: cannot go on from the {in_words(lost)} that have come: from the start")
+                    tool.say(f"{address}: cannot continue after {in_words(lost)}; starting from the beginning")
                 part.write_bytes(b"")
             files.write_json(note, {"address": address, "version": source.version, "total": source.total})
             with part.open("ab", buffering=0) as file, _meter(part.stem, source.start, total) as advance:
@@ -426,7 +426,7 @@ def _go_on(address: str, part: Path, size: int | None) -> None:
         part.unlink(missing_ok=True)
         raise
     if total not in (None, _length(part)):
-        raise PassingError(f"sent {_length(part)} bytes in place of {total}")
+        raise PassingError(f"sent {_length(part)} bytes instead of {total}")
     note.unlink()
 
 
@@ -436,20 +436,20 @@ def _write(file: io.FileIO, chunk: bytes) -> None:
         while left:
             left = left[file.write(left) :]
     except OSError as error:
-        raise tool.Failure(f"{file.name}: {error.strerror}; what has come is kept, run me again to go on") from None
+        raise tool.Failure(f"{file.name}: {error.strerror}; partial file kept: run me again to continue") from None
 
 
 def _open(address: str, come: int, part_note: dict) -> contextlib.AbstractContextManager[Source]:
-    """Open the file at `address` from byte `come` on where that can be, else from its start.
+    """Open the file at `address` from byte `come` on if possible, else from its start.
 
-    `part_note` is what was noted of it when the first `come` bytes were fetched. Raises PassingError or tool.Failure.
+    `part_note` has what was known about it when the first `come` bytes came. Raises PassingError or tool.Failure.
     """
     scheme = urlsplit(address).scheme
     if scheme in ("http", "https"):
         return _open_http(address, come, part_note)
     if scheme in ("file", ""):
         return _open_file(address, come, part_note)
-    raise tool.Failure(f"{address}: cannot fetch by {scheme}: give an http, https or file address, or a folder")
+    raise tool.Failure(f"{address}: cannot fetch by {scheme}; give an http, https or file address, or a folder")
 
 
 @contextlib.contextmanager
@@ -469,7 +469,7 @@ def _open_file(address: str, come: int, part_note: dict) -> Iterator[Source]:
 
 @contextlib.contextmanager
 def _open_http(address: str, come: int, part_note: dict) -> Iterator[Source]:
-    # Servers that take the .gz of a name for an encoding would have it undone on the way: we want it as it lies there.
+    # Some servers take the suffix .gz for an encoding, which would be undone on the way: ask for the file as it is.
     asked = {"Accept-Encoding": "identity", "User-Agent": "depthfield"}
     if come:
         asked["Range"] = f"bytes={come}-"
@@ -487,9 +487,9 @@ def _open_http(address: str, come: int, part_note: dict) -> Iterator[Source]:
         start, total = _judge(answer, address, come, part_note)
         strong = None if answer.headers.get("ETag", "").startswith("W/") else answer.headers.get("ETag")
         noted = part_note.get("version") if start else None
-        version = strong or answer.headers.get("Last-Modified") or noted  # an answer of 416 seldom says
+        version = strong or answer.headers.get("Last-Modified") or noted  # a 416 response rarely says
         if noted not in (None, version):
-            raise StaleError("has changed since the download broke off")
+            raise StaleError("has changed since the download was interrupted")
         ended = start == total
 
         def read() -> bytes:
@@ -502,7 +502,7 @@ def _open_http(address: str, come: int, part_note: dict) -> Iterator[Source]:
 
 
 def _judge(answer: requests.Response, address: str, come: int, part_note: dict) -> tuple[int, int | None]:
-    """The byte an answer starts at and the bytes of the whole file, if it is the file. Raises as `_open`."""
+    """Return the start byte of a response and the bytes of the whole file, if it is the file. Raises like `_open`."""
     status = answer.status_code
     words = f"{status} {answer.reason or ''}".rstrip()
     if status == 200:
@@ -512,23 +512,23 @@ def _judge(answer: requests.Response, address: str, come: int, part_note: dict) 
         pattern = r"bytes (\d+)-\d+/(\d+)" if status == 206 else r"bytes (\*)/(\d+)"
         match = re.fullmatch(pattern, answer.headers.get("Content-Range", "").strip())
         if match and part_note.get("total") in (None, int(match[2])):
-            # 416 is also how a server says that nothing is left beyond the last byte: then all has come
+            # 416 also says that nothing is left after the last byte: the download is complete
             start, total = int(match[1] if status == 206 else match[2]), int(match[2])
             if start == come:
                 return start, total
-        raise StaleError("does not go on where the download broke off")
+        raise StaleError("does not continue where the download was interrupted")
     if status in (403, 404, 410):
         raise AbsentError(f"{address}: {words}")
     if status in (408, 425, 429) or status >= 500:
         pause = _seconds(answer.headers.get("Retry-After"))
         if pause is not None and pause > LONGEST_RETRY_AFTER:
-            raise tool.Failure(f"{address}: {words}; it asks to be left alone for {pause / 60:.0f} minutes")
+            raise tool.Failure(f"{address}: {words}; it asks to wait for {pause / 60:.0f} minutes")
         raise PassingError(words, pause)
     raise tool.Failure(f"{address}: {words}")
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """The seconds of a Retry-After header, which holds them or a date."""
+    """Return the seconds of a Retry-After header, which has seconds or a date."""
     if retry_after is None:
         return None
     with contextlib.suppress(ValueError):
@@ -539,11 +539,11 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 def _told(error: Exception) -> str:
-    """A network error in a few words: requests and urllib3 wrap the reason in three layers of their own."""
+    """Describe a network error in a few words: requests and urllib3 wrap the reason in three layers."""
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {CONNECT_SECONDS} s"
     if isinstance(error, (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError)):
-        return f"nothing came for {READ_SECONDS} s"
+        return f"no data for {READ_SECONDS} s"
     if isinstance(error, urllib3.exceptions.ProtocolError):
         return "connection lost"
     while error.__cause__ or error.__context__:

@@ -1,4 +1,4 @@
-"""One photo, one depth map or one MATLAB array from a file, and a depth map to a file."""
+"""Read a photo, a depth map or a MATLAB array from a file, and write a depth map."""
 
 import contextlib
 import logging
@@ -13,11 +13,11 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from depthfield import files, tool
 
-DEPTH_SCALE = "depth-scale"  # the text chunk of a depth PNG: metres a unit
+DEPTH_SCALE = "depth-scale"  # the text chunk of a depth PNG: metres per unit
 MILLIMETRE = 0.001
-GREATEST = 65535  # of 16 bits: what 7-Scenes and others write for no measurement
+GREATEST = 65535  # of 16 bits: 7-Scenes and others write it for no measurement
 
-# What matters to the user is a Failure; the rest of what Pillow says is noise.
+# Problems that matter to the user raise Failure; all else that Pillow logs is noise.
 warnings.filterwarnings("ignore", module="PIL")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -26,22 +26,22 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 def opened(path: Path) -> Iterator[Image.Image]:
     """Yield the Pillow image in `path`, its pixels not decoded yet.
 
-    Whatever Pillow raises, on opening or in the block, becomes a tool.Failure of one line.
+    Any error of Pillow, on opening or in the block, becomes a tool.Failure of one line.
     """
     try:
         with Image.open(path) as image:
             yield image
     except tool.Failure:
         raise
-    except Exception as error:  # on damaged files Pillow raises nearly anything, from struct.error to SyntaxError
+    except Exception as error:  # for damaged files Pillow raises nearly anything, from struct.error to SyntaxError
         raise tool.Failure(f"{path}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not an image, or of a format Pillow cannot read"
+        return "not an image, or a format that Pillow cannot read"
     if isinstance(error, Image.DecompressionBombError):
-        return f"more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels: refused, make it smaller first"
+        return f"more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels; shrink it first"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if "truncated" in str(error).lower():
@@ -54,17 +54,17 @@ def _first_line(error: Exception) -> str:
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """The photo in `path` as uint8 H×W×3 RGB, upright: its EXIF orientation is applied.
+    """Read the photo in `path` as uint8 H×W×3 RGB, upright: its EXIF orientation is applied.
 
-    Any format Pillow reads will do, and of several pictures in a file the first is taken. Grey becomes three equal
-    channels, 16 bits are scaled to 8, transparency is dropped (the colours beneath it count). Raises tool.Failure.
+    Reads any format of Pillow, and the first of several images in a file. Grey becomes three equal channels, 16 bits
+    are scaled to 8, transparency is dropped (the colours below it count). Raises tool.Failure if it cannot be read.
     """
     with opened(path) as image:
         return as_rgb(ImageOps.exif_transpose(image))
 
 
 def as_rgb(image: Image.Image) -> np.ndarray:
-    """The pixels of a Pillow image as they are stored, uint8 H×W×3 RGB; ValueError where their range is unknown."""
+    """Return the stored pixels of a Pillow image, uint8 H×W×3 RGB; raises ValueError if their range is unknown."""
     if image.mode[0] not in "IF":
         return np.array(image.convert("RGB"))
     grey = np.asarray(image)  # Pillow's own conversion clips these to 255
@@ -74,11 +74,11 @@ def as_rgb(image: Image.Image) -> np.ndarray:
 
 
 class Stored(NamedTuple):
-    """A depth map as it is stored."""
+    """A depth map as it is stored in a file."""
 
     values: np.ndarray  # H×W: uint16 units of a PNG, floats of a .npy
     unit: float  # metres
-    greatest: int | None  # the greatest value of the format, which many write for no measurement
+    greatest: int | None  # the largest value of the format, often used for no measurement
 
 
 def read_depth(
@@ -87,12 +87,12 @@ def read_depth(
     missing: float | None = None,
     depth_range: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """The depth map in `path`, float32 H×W metres, NaN where there is no measurement.
+    """Read the depth map in `path` as float32 H×W metres, NaN without measurement.
 
-    A 16-bit grey PNG holds units of `scale` metres, 0 and 65535 for none; where `scale` is None the file's own text
-    chunk `depth-scale` says it, else a unit is a millimetre. A `.npy` holds floats in metres, NaN or 0 for none.
-    `missing` is a value of the file, units or metres, that stands for none in place of 65535. What is not within
-    `depth_range`, metres, is none, too.
+    A 16-bit grey PNG has units of `scale` metres, with 0 and 65535 for no measurement; if `scale` is None, the file's
+    text chunk `depth-scale` gives it, or else a unit is a millimetre. A `.npy` has floats in metres, with NaN or 0 for
+    no measurement. `missing` is the value in the file, units or metres, for no measurement instead of 65535. Depths
+    outside `depth_range`, metres, also count as not measured.
 
     Raises tool.Failure for anything else, and for a map without any measurement.
     """
@@ -100,13 +100,13 @@ def read_depth(
 
 
 def stored(path: Path, scale: float | None = None) -> Stored:
-    """The depth map in `path` as it is stored; see `read_depth`."""
+    """Read the depth map in `path` as it is stored; see `read_depth`."""
     path = Path(path)
     if path.suffix.lower() == ".npy":
         return Stored(_array(path), 1.0, None)
     with opened(path) as image:
         if image.format != "PNG" or not image.mode.startswith("I"):
-            kind = "8 bits cannot hold metres" if image.mode in ("1", "L", "P", "LA") else f"this is {image.mode}"
+            kind = "this has 8 bits" if image.mode in ("1", "L", "P", "LA") else f"this is {image.mode}"
             found = kind if image.format == "PNG" else f"this is {image.format}"
             raise tool.Failure(f"{path}: a depth map is a 16-bit grey PNG, or a .npy in metres; {found}")
         units = np.asarray(image)
@@ -116,10 +116,10 @@ def stored(path: Path, scale: float | None = None) -> Stored:
 def in_metres(
     found: Stored, where: object, missing: float | None, depth_range: tuple[float, float] | None
 ) -> np.ndarray:
-    """A stored depth map as `read_depth` gives it."""
+    """Convert a stored depth map to the result of `read_depth`."""
     if found.greatest is not None and missing is not None and missing not in range(found.greatest + 1):
         bounds = f"a 16-bit PNG holds whole numbers to {found.greatest}"
-        raise tool.Failure(f"{where}: {bounds}; --missing {missing:g} is none")
+        raise tool.Failure(f"{where}: {bounds}; --missing {missing:g} is not one")
     none = found.greatest if missing is None else missing
     metres = found.values * found.unit
     if none is not None:
@@ -136,15 +136,15 @@ def _stated_scale(image: PngImagePlugin.PngImageFile, path: Path) -> float:
     with contextlib.suppress(ValueError):
         if 0 < float(stated) < math.inf:
             return float(stated)
-    raise tool.Failure(f"{path}: its {DEPTH_SCALE} is {stated!r}, no number of metres a unit")
+    raise tool.Failure(f"{path}: its {DEPTH_SCALE} is {stated!r}, not a number of metres per unit")
 
 
 def _array(path: Path) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r")  # mapped, so that a header cannot ask for more memory than there is file
+        array = np.load(path, mmap_mode="r")  # mapped, so that a header cannot request more memory than the file has
     except OSError as error:
         raise tool.Failure(f"{path}: {error.strerror or _first_line(error)}") from error
-    except Exception as error:  # a damaged header raises anything from EOFError to tokenize.TokenError
+    except Exception as error:  # damaged headers raise anything from EOFError to tokenize.TokenError
         raise tool.Failure(f"{path}: not an array of numbers, or cut short") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
         found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "an archive of arrays"
@@ -153,16 +153,16 @@ def _array(path: Path) -> np.ndarray:
 
 
 def measured(values: np.ndarray, where: object) -> np.ndarray:
-    """`values`, an array of metres, as float32 of its own with NaN for what was not measured (0 or NaN).
+    """Return a float32 copy of `values`, an array of metres, with NaN for 0 (not measured).
 
-    Raises tool.Failure, beginning with `where`, for negative or infinite values and where nothing was measured.
+    Raises tool.Failure, starting with `where`, for negative or infinite values, and if nothing was measured.
     """
     with np.errstate(over="ignore"):
         depth = np.array(values, np.float32)
     if (depth < 0).any():
         raise tool.Failure(f"{where}: negative depth, down to {np.nanmin(depth):g} m")
     if np.isinf(depth).any():
-        raise tool.Failure(f"{where}: infinite depth: mark what was not measured with 0 or NaN")
+        raise tool.Failure(f"{where}: infinite depth; use 0 or NaN for no measurement")
     depth[depth == 0] = np.nan
     if np.isnan(depth).all():
         raise tool.Failure(f"{where}: no measured depth at all")
@@ -170,16 +170,16 @@ def measured(values: np.ndarray, where: object) -> np.ndarray:
 
 
 def write_depth_png(path: Path, depth: np.ndarray, scale: float) -> None:
-    """Write `depth`, H×W metres with NaN for none, as a 16-bit grey PNG of `scale` metres a unit, whole or not at all.
+    """Write `depth`, H×W metres with NaN for none, as a 16-bit grey PNG, `scale` metres per unit, whole or not at all.
 
-    The scale stands in the file, as text chunk `depth-scale`. Raises tool.Failure where a depth does not fit: below a
-    unit or beyond 65534 of them, as 65535 is read as no measurement.
+    The text chunk `depth-scale` has the scale. Raises tool.Failure if a depth is below one unit or above 65534 units,
+    because 65535 means no measurement.
     """
     units = np.rint(np.asarray(depth, np.float64) / scale)
     if (units < 1).any() or (units >= GREATEST).any():
         raise tool.Failure(
             f"{path}: depth from {np.nanmin(depth):g} to {np.nanmax(depth):g} m does not fit into 16 bits of "
-            f"{scale:g} m a unit, which hold {scale:g} to {(GREATEST - 1) * scale:g} m"
+            f"{scale:g} m per unit, which hold {scale:g} to {(GREATEST - 1) * scale:g} m; use another --scale"
         )
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text(DEPTH_SCALE, repr(float(scale)))
@@ -188,17 +188,17 @@ def write_depth_png(path: Path, depth: np.ndarray, scale: float) -> None:
 
 
 def read_matlab(path: Path, *names: str) -> np.ndarray:
-    """The first of the variables `names` that the MATLAB 5 file `path` has; tool.Failure where it has none."""
+    """Read the first of the variables `names` that the MATLAB 5 file `path` has; raises tool.Failure if it has none."""
     from scipy.io import loadmat, matlab
 
     try:
-        with Path(path).open("rb") as file:  # by its name, scipy would not say why it cannot be opened
-            # Some of Make3D's own files are longer than they say, which the integrity check takes for damage.
+        with Path(path).open("rb") as file:  # given a name, scipy would not say why it cannot be opened
+            # Some of Make3D's files are longer than they say, which the integrity check takes for damage.
             found = loadmat(file, variable_names=names, verify_compressed_data_integrity=False)
     except OSError as error:
         raise tool.Failure(f"{path}: {error.strerror or 'the MATLAB file is cut short'}") from error
     except NotImplementedError as error:
-        raise tool.Failure(f"{path}: MATLAB 7.3 (HDF5), where a MATLAB 5 file is wanted") from error
+        raise tool.Failure(f"{path}: a MATLAB 7.3 file (HDF5); expected MATLAB 5") from error
     except matlab.MatReadError as error:
         raise tool.Failure(f"{path}: the MATLAB file is cut short") from error
     except Exception as error:  # damaged files raise anything from zlib.error to TypeError
@@ -206,4 +206,4 @@ def read_matlab(path: Path, *names: str) -> np.ndarray:
     for name in names:
         if name in found:
             return found[name]
-    raise tool.Failure(f"{path}: has no {' or '.join(names)}")
+    raise tool.Failure(f"{path}: has no variable {' or '.join(names)}")

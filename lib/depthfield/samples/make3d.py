@@ -1,7 +1,7 @@
 """Make3D, "Laser+Image data" 1 and 2: outdoor photos with laser range, 400 + 134 and Dataset3 + Dataset2.
 
-The depth is what every published score on Make3D is measured against: the fourth channel of `Position3DGrid`, the
-laser's distance along the ray of each pixel. (The third is the distance along the optical axis.)
+Depth is the fourth channel of `Position3DGrid`, as in all published scores on Make3D: the laser's distance along the
+ray of each pixel. (The third channel is the distance along the optical axis.)
 """
 
 import functools
@@ -16,25 +16,25 @@ from PIL import Image
 from depthfield import tool
 from depthfield.samples import Sample, folder, images
 
-# The size that published scores are measured at; the photos have 2272×1704 pixels, the laser grids 55×305.
+# The size of published scores; the photos have 2272×1704 pixels, the laser grids 55×305.
 HEIGHT, WIDTH = 460, 345
 FOLDERS = {"train": ("train400", "dataset3"), "test": ("test134", "gridlaserdata", "dataset2")}
 
 
 def samples(raw: Path, resampling: Image.Resampling = Image.Resampling.NEAREST) -> Iterator[Sample]:
-    """The photos under `raw` that have a laser grid: both are recognised by their folders, wherever these lie.
+    """Yield the photos under `raw` that have a laser grid; both are recognised by the names of their folders.
 
-    A photo and its grid share the identifier in their names: `img-ID.jpg` and `depth_sph_corr-ID.mat` or
-    `depth-ID.mat`. What has no partner is named on stderr and left out. Each photo is read at 460×345, its depth
-    brought to that size by `resampling`, nearest neighbour or bilinear. Photos whose ID differs in pan and tilt alone,
-    as `-p-015t000` at its end, are a group: they were taken from one place. Raises tool.Failure where nothing is found.
+    A photo and its grid share the ID in their names: `img-ID.jpg` and `depth_sph_corr-ID.mat` or `depth-ID.mat`. Files
+    without a partner are named on stderr and left out. Photos are read at 460×345, and depth is resized to that by
+    `resampling`, nearest neighbour or bilinear. Photos whose IDs differ only in pan and tilt, such as `-p-015t000` at
+    the end, are a group: they show the same place. Raises tool.Failure if nothing is found.
     """
     photos = _files(Path(raw), (".jpg", ".jpeg"))
     grids = _files(Path(raw), (".mat",))
     found = folder.pair_by_name(photos, grids)
     if not found:
         looked = " or ".join(f"{name}*" for names in FOLDERS.values() for name in names)
-        raise tool.Failure(f"{raw}: no Make3D photo with its laser grid, in folders {looked}: run `fetch-dataset`")
+        raise tool.Failure(f"{raw}: no Make3D photo with its laser grid in folders {looked}; run fetch-dataset")
     folder.say_unpaired(photos, grids, found)
     for (split, name), photo, grid in found:
         yield Sample(
@@ -48,7 +48,7 @@ def samples(raw: Path, resampling: Image.Resampling = Image.Resampling.NEAREST) 
 
 
 def _files(raw: Path, suffixes: tuple[str, ...]) -> dict[tuple[str, str], Path]:
-    """The files of these suffixes by split and identifier."""
+    """Return the files with these suffixes, by split and ID."""
     found: dict[tuple[str, str], Path] = {}
     for path in sorted(Path(top, name) for top, _, names in os.walk(raw, followlinks=True) for name in names):
         split = _split(path.relative_to(raw))
@@ -56,7 +56,7 @@ def _files(raw: Path, suffixes: tuple[str, ...]) -> dict[tuple[str, str], Path]:
             continue
         key = split, re.sub(r"^((img|depth\w*)-)+", "", path.stem)
         if key in found:
-            raise tool.Failure(f"{path}: there is another of this name, {found[key]}: remove one")
+            raise tool.Failure(f"{path}: {found[key]} has the same name; remove one")
         found[key] = path
     return found
 
@@ -72,13 +72,13 @@ def _split(path: Path) -> str | None:
 def _read(photo: Path, grid: Path, resampling: Image.Resampling) -> tuple[np.ndarray, np.ndarray]:
     with images.opened(photo) as image:
         pixels = images.as_rgb(image)
-    if pixels.shape[1] > pixels.shape[0]:  # Dataset2 and 3 lie on their side; their grids are upright
+    if pixels.shape[1] > pixels.shape[0]:  # photos of Dataset2 and 3 lie on their side, their grids are upright
         pixels = np.rot90(pixels, k=-1)
     values = images.read_matlab(grid, "Position3DGrid", "depthMap")
     if values.ndim == 3 and values.shape[2] == 4:
         values = values[..., 3]
     if values.ndim != 2 or values.dtype.kind not in "fui":
-        raise tool.Failure(f"{grid}: {values.dtype} of shape {values.shape} is no laser grid")
+        raise tool.Failure(f"{grid}: {values.dtype} of shape {values.shape} is not a laser grid")
     depth = Image.fromarray(images.measured(values, grid))
     return (
         np.array(Image.fromarray(pixels).resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)),

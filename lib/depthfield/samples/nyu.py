@@ -1,4 +1,4 @@
-"""NYU Depth v2, the labelled part: 1449 indoor photos of 640×480 with depth, in their official division."""
+"""NYU Depth v2, the labelled part: 1449 indoor photos of 640×480 with depth, in their official split."""
 
 import contextlib
 import functools
@@ -16,17 +16,16 @@ FRAMES, DIVISION = "nyu_depth_v2_labeled.mat", "splits.mat"
 
 
 def samples(raw: Path, depth: str = "depths") -> Iterator[Sample]:
-    """The frames that `raw/splits.mat` names, in the order of the file, by their official number (`00017`, from 1).
+    """Yield the frames in `raw/splits.mat`, in the order of the file, by their official number (`00017`, from 1).
 
-    The frames of a scene are a group.
-    `depth` is the array that is read: `depths`, whose holes are filled in, or `rawDepths`, as the camera measured.
-    Nothing but the frame asked for is read from the 2.8 GB of `raw/nyu_depth_v2_labeled.mat`. Raises tool.Failure
-    where a file is missing or unusable, or where the division does not fit the frames.
+    The frames of a scene are a group. `depth` is the array to read: `depths`, with holes filled in, or `rawDepths`, as
+    the camera measured. Only requested frames are read from the 2.8 GB of `raw/nyu_depth_v2_labeled.mat`. Raises
+    tool.Failure if a file is missing or unusable, or the split does not fit the frames.
     """
     frames, division = Path(raw) / FRAMES, Path(raw) / DIVISION
     for file in (frames, division):
         if not file.exists():
-            raise tool.Failure(f"{file}: not there; `fetch-dataset` makes or fetches it")
+            raise tool.Failure(f"{file}: missing; run fetch-dataset")
     with _arrays(frames, depth) as (photos, _):
         count = len(photos)
     scenes = _scenes(frames, count)
@@ -42,12 +41,12 @@ def samples(raw: Path, depth: str = "depths") -> Iterator[Sample]:
 
 
 def _division(path: Path, count: int) -> dict[int, str]:
-    """The split of each frame number, 1 to `count`."""
+    """Return the split of each frame number, 1 to `count`."""
     split_of = {}
     for split in ("train", "test"):
         numbers = images.read_matlab(path, f"{split}Ndxs").ravel()
         if numbers.dtype.kind not in "uif":
-            raise tool.Failure(f"{path}: {split}Ndxs are no frame numbers")
+            raise tool.Failure(f"{path}: {split}Ndxs are not frame numbers")
         for number in numbers.tolist():
             if number not in range(1, count + 1):
                 raise tool.Failure(f"{path}: {split}Ndxs names frame {number}, but {FRAMES} has 1 to {count}")
@@ -58,19 +57,19 @@ def _division(path: Path, count: int) -> dict[int, str]:
 
 
 def _scenes(path: Path, count: int) -> list[str]:
-    """The scene of each of `count` frames; a cell array of strings is references to uint16 characters in HDF5."""
+    """Return the scene of each of `count` frames; in HDF5, strings are references to uint16 characters."""
     with _opened(path, "scenes") as (cells,):
         if h5py.check_ref_dtype(cells.dtype) is not h5py.Reference or cells.size != count:
-            raise tool.Failure(f"{path}: its `scenes` are not the names of {count} scenes, one a frame")
+            raise tool.Failure(f"{path}: its `scenes` are not {count} names, one per frame")
         return ["".join(map(chr, cells.file[cell][()].ravel())) for cell in cells[()].ravel()]
 
 
 @contextlib.contextmanager
 def _arrays(path: Path, depth: str, frame: str = "") -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
-    """Yield `images`, uint8 N×3×W×H, and the depths, float N×W×H metres: MATLAB's axes come reversed in HDF5."""
+    """Yield `images`, uint8 N×3×W×H, and the depths, float N×W×H metres: HDF5 reverses MATLAB's axes."""
     with _opened(path, "images", depth, frame=frame) as (photos, depths):
         if depths.ndim != 3 or photos.shape != (len(depths), 3, *depths.shape[1:]):
-            raise tool.Failure(f"{path}: images {photos.shape} and {depth} {depths.shape} do not fit together")
+            raise tool.Failure(f"{path}: images {photos.shape} and {depth} {depths.shape} do not match")
         if photos.dtype != np.uint8 or depths.dtype.kind != "f":
             raise tool.Failure(f"{path}: images are {photos.dtype} and {depth} {depths.dtype}, not uint8 and float")
         yield photos, depths
@@ -78,12 +77,12 @@ def _arrays(path: Path, depth: str, frame: str = "") -> Iterator[tuple[h5py.Data
 
 @contextlib.contextmanager
 def _opened(path: Path, *names: str, frame: str = "") -> Iterator[list[h5py.Dataset]]:
-    """Yield the arrays `names` of the file; whatever HDF5 raises becomes a tool.Failure of one line."""
+    """Yield the arrays `names` of the file; any error of HDF5 becomes a tool.Failure of one line."""
     try:
-        with h5py.File(path, locking=False) as file:  # many shared disks know no locks, and nobody writes
+        with h5py.File(path, locking=False) as file:  # many shared disks have no locks, and nothing writes
             for name in names:
                 if not isinstance(file.get(name), h5py.Dataset):
-                    raise tool.Failure(f"{path}: has no `{name}`: is it the labelled part of NYU Depth v2?")
+                    raise tool.Failure(f"{path}: has no `{name}`; expected the labelled part of NYU Depth v2")
             yield [file[name] for name in names]
     except (OSError, RuntimeError, ValueError) as error:
         raise tool.Failure(f"{path}{frame}: {_reason(path, error)}") from error
@@ -93,11 +92,11 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     if "truncated" in str(error):
-        return "cut short: fetch it again"
+        return "cut short; fetch it again"
     if "signature not found" in str(error):
         with path.open("rb") as file:
             matlab5 = file.read(10) == b"MATLAB 5.0"
-        return f"{'a MATLAB 5 file' if matlab5 else 'no HDF5 file'}, where MATLAB 7.3 (HDF5) is wanted: fetch it again"
+        return f"{'a MATLAB 5 file' if matlab5 else 'not an HDF5 file'}, expected MATLAB 7.3 (HDF5); fetch it again"
     return f"damaged ({str(error).splitlines()[0]})"
 
 

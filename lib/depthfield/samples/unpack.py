@@ -1,4 +1,4 @@
-"""Unpack an archive from a stranger: into its own folder or not at all, and nothing but plain files and folders."""
+"""Unpack an untrusted archive: into its own folder or not at all, and only plain files and folders."""
 
 import contextlib
 import lzma
@@ -15,30 +15,29 @@ from typing import NamedTuple
 from depthfield import files, tool
 from depthfield.samples.catalogue import in_words
 
-# What the standard library raises for damaged bytes; its decompressors also raise OSError without a number.
+# Errors of the standard library for damaged data; its decompressors also raise OSError without a number.
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError, ValueError)
-BLOCK = 4096  # bytes a file takes on the disk beyond its size, at most
+BLOCK = 4096  # maximum bytes that a file takes on disk beyond its size
 
 
 class BadArchiveError(tool.Failure):
-    """The archive itself is at fault: damaged, no archive at all, or holding what would reach outside its folder."""
+    """The archive is damaged, not an archive, or has members outside its folder."""
 
 
 class Member(NamedTuple):
     """One entry of an archive."""
 
     name: str
-    kind: str  # "file", "folder", or what else it is, in words
+    kind: str  # "file", "folder", or another kind in words
     size: int  # bytes, unpacked
-    extract: Callable[[Path], object]  # writes it under the folder given
+    extract: Callable[[Path], object]  # writes it into the given folder
 
 
 def unpack(archive: Path, target: Path, workshop: Path) -> None:
-    """Unpack a tar (compressed or not) or a zip file into the folder `target`, in place of what was there.
+    """Unpack a tar (compressed or not) or zip file into the folder `target`, replacing its content.
 
-    Every member is judged before the first is written. The work is done in `workshop`, a folder of the same disk.
-    Raises BadArchiveError, naming the member, tool.Failure where the disk has no room, or OSError; `target` is then
-    as it was before.
+    All members are checked before the first is written. Works in `workshop`, a folder on the same disk. Raises
+    BadArchiveError, naming the member, tool.Failure if the disk has no room, or OSError; `target` is then unchanged.
     """
     try:
         with _members(archive) as members:
@@ -50,16 +49,16 @@ def unpack(archive: Path, target: Path, workshop: Path) -> None:
                     member.extract(folder)
     except DAMAGED as error:
         reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
-        raise BadArchiveError(f"damaged, or no archive ({reason})") from None
+        raise BadArchiveError(f"damaged, or not an archive ({reason})") from None
     except OSError as error:
         if error.errno is None:
-            raise BadArchiveError(f"damaged, or no archive ({error})") from None
+            raise BadArchiveError(f"damaged, or not an archive ({error})") from None
         raise
 
 
 @contextlib.contextmanager
 def whole_folder(target: Path, workshop: Path) -> Iterator[Path]:
-    """Yield an empty folder in `workshop`; it takes the place of `target` when the block succeeds."""
+    """Yield an empty folder in `workshop`; it replaces `target` when the block succeeds."""
     new, old = workshop / "new", workshop / "old"
     tidy(target, workshop)
     new.mkdir(parents=True)
@@ -74,21 +73,22 @@ def whole_folder(target: Path, workshop: Path) -> Iterator[Path]:
 
 
 def tidy(target: Path, workshop: Path) -> None:
-    """Clear away what a `whole_folder` has left, killed or not, after bringing back `target` if it was giving way."""
+    """Remove what `whole_folder` left behind, after restoring `target` if it was being replaced."""
     files.bring_back(workshop / "old", target)
     shutil.rmtree(workshop, ignore_errors=True)
 
 
 def check_room(folder: Path, needed: int, purpose: str) -> None:
-    """Raise tool.Failure, with both sizes, where the disk of `folder` has fewer than `needed` bytes free."""
+    """Raise tool.Failure, with both sizes, if the disk of `folder` has fewer than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise tool.Failure(f"{in_words(needed)} of disk needed {purpose}, {in_words(free)} free in {folder}")
+        sizes = f"{in_words(needed)} needed {purpose}, {in_words(free)} free"
+        raise tool.Failure(f"{folder}: not enough disk space: {sizes}")
 
 
 def _judge(member: Member) -> None:
     if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
-        raise BadArchiveError(f"refused, nothing unpacked: its member {member.name!r} would land outside its folder")
+        raise BadArchiveError(f"refused, nothing unpacked: its member {member.name!r} is outside its folder")
     if member.kind not in ("file", "folder"):
         raise BadArchiveError(f"refused, nothing unpacked: its member {member.name!r} is a {member.kind}")
 
@@ -103,13 +103,13 @@ def _members(archive: Path) -> Iterator[list[Member]]:
         return
     with tarfile.open(archive, tarinfo=_StrictEntry) as opened:
         members = [_of_tar(opened, entry) for entry in opened.getmembers()]
-        while opened.fileobj.read(1 << 20):  # to the end, where the checksum of the compression is
+        while opened.fileobj.read(1 << 20):  # to the end, to verify the checksum of the compression
             pass
         yield members
 
 
 class _StrictEntry(tarfile.TarInfo):
-    """A tar entry for which damage is an error: tarfile itself takes a bad header for the archive's end."""
+    """A tar entry for which damage is an error: tarfile takes a bad header for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
@@ -128,12 +128,12 @@ def _of_tar(opened: tarfile.TarFile, entry: tarfile.TarInfo) -> Member:
         tarfile.BLKTYPE: "device",
         tarfile.FIFOTYPE: "named pipe",
     }
-    kind = "file" if entry.isreg() else kinds.get(entry.type, f"thing of unknown type {entry.type!r}")
+    kind = "file" if entry.isreg() else kinds.get(entry.type, f"member of unknown type {entry.type!r}")
     return Member(entry.name, kind, entry.size, partial(opened.extract, entry, filter="data"))
 
 
 def _of_zip(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Member:
     kinds = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic link"}
     mode = stat.S_IFMT(entry.external_attr >> 16)
-    kind = "folder" if entry.is_dir() else kinds.get(mode, "thing that is no file")
+    kind = "folder" if entry.is_dir() else kinds.get(mode, "special file")
     return Member(entry.filename, kind, entry.file_size, partial(opened.extract, entry))

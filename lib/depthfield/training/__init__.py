@@ -1,1 +1,1 @@
-"""Training: what to train (recipe), steps in the graph (rounds), what to keep (checkpoints), and the loop (chief)."""
+"""Training: settings (recipe), steps in the graph (rounds), saved state (checkpoints), and the loop (chief)."""

@@ -1,6 +1,6 @@
-"""Checkpoints: every variable of a training in one `.npz`, written whole; the newest good one is where to go on.
+"""Checkpoints: all variables of a training in one `.npz`; training continues from the newest good one.
 
-Beside the newest two lies best.npz: the model alone, as it was when it did best on the held-out photos.
+Beside the newest two there is best.npz, only the model, from when it was best on the held-out photos.
 """
 
 import zipfile
@@ -16,29 +16,29 @@ from depthfield.tool import Failure, say
 KEPT = 2
 BEST = "best.npz"
 CHOICES = ("best", "newest")
-NOTES = ("made_with", "rel")  # what a file holds besides variables
+NOTES = ("made_with", "rel")  # entries of a file that are not variables
 
 
 class Checkpoint(NamedTuple):
     path: Path
-    values: dict[str, np.ndarray]  # of variables, named as State.variables does
-    made_with: str  # what the photos of its training were made with (see Survey.made_with)
-    rel: float | None  # of the held-out photos, where it is the best
+    values: dict[str, np.ndarray]  # of variables, by the names of State.variables
+    made_with: str  # how its training photos were made (see Survey.made_with)
+    rel: float | None  # rel on the held-out photos, for the best
 
     @property
     def step(self) -> int:
         return int(self.values["step"])
 
     def in_words(self) -> str:
-        """Which checkpoint this is, for people."""
-        score = "" if self.rel is None else f", the best on held-out photos: rel {self.rel:.3f}"
+        """Describe this checkpoint for people."""
+        score = "" if self.rel is None else f", best on held-out photos: rel {self.rel:.3f}"
         return f"{self.path} (step {self.step}{score})"
 
 
 def save(folder: Path, values: dict[str, np.ndarray], made_with: str, check: Callable[[], None] = lambda: None) -> Path:
     """Write the values of all variables and keep the newest KEPT checkpoints.
 
-    Calls `check` when all is written but not yet in its place; what that raises, leaves everything as it was.
+    Calls `check` after writing but before renaming; if it raises, nothing changes.
     """
     path = write(folder / f"{int(values['step']):09d}.npz", values | {"made_with": made_with}, check)
     for old in found(folder)[:-KEPT]:
@@ -49,7 +49,7 @@ def save(folder: Path, values: dict[str, np.ndarray], made_with: str, check: Cal
 def save_best(
     folder: Path, values: dict[str, np.ndarray], made_with: str, rel: float, check: Callable[[], None]
 ) -> Path:
-    """Write the values of a model and the step as the best so far, with what it reached on the held-out photos."""
+    """Write the values of a model and the step as the best so far, with its rel on the held-out photos."""
     return write(folder / BEST, values | {"made_with": made_with, "rel": rel}, check)
 
 
@@ -61,17 +61,17 @@ def write(path: Path, arrays: dict, check: Callable[[], None]) -> Path:
 
 
 def found(folder: Path) -> list[Path]:
-    """The checkpoints of a folder that a training goes on from, the oldest first."""
+    """Return the checkpoints in a folder from which training can continue, oldest first."""
     return sorted(folder.glob("[0-9]*.npz"))
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint; damaged ones are named and passed over. None if there is none."""
+    """Return the newest complete checkpoint, or None; names and skips damaged ones."""
     return first_whole(reversed(found(folder)))
 
 
 def best(folder: Path) -> Checkpoint | None:
-    """The checkpoint that did best on held-out photos; None if none was validated so far, or it is damaged."""
+    """Return the best checkpoint on held-out photos; None if none was validated yet, or it is damaged."""
     return first_whole([folder / BEST])
 
 
@@ -82,22 +82,22 @@ def first_whole(paths) -> Checkpoint | None:
                 values = {name: arrays[name] for name in arrays.files if name not in NOTES}
                 rel = float(arrays["rel"]) if "rel" in arrays.files else None
                 return Checkpoint(path, values, str(arrays["made_with"]), rel)
-        except FileNotFoundError:  # a chief replaced it meanwhile by a newer one
+        except FileNotFoundError:  # a chief has replaced it by a newer one
             continue
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-            say(f"{path}: damaged, passed over ({str(error) or type(error).__name__})")
+            say(f"{path}: skipped, it is damaged ({str(error) or type(error).__name__})")
     return None
 
 
 def chosen(run: Path, which: str | None) -> Checkpoint:
-    """The checkpoint of a run to predict with: `best`, `newest`, or where None the best if there is one.
+    """Return the checkpoint of a run to predict with: `best`, `newest`, or if None the best if there is one.
 
-    Raises Failure where there is none.
+    Raises Failure if there is none.
     """
     folder = run / "checkpoints"
     checkpoint = best(folder) if which != "newest" else None
     if checkpoint is None and which == "best" and found(folder):
-        raise Failure(f"{run}: no checkpoint was measured on held-out photos so far; take --checkpoint newest")
+        raise Failure(f"{run}: no checkpoint was validated on held-out photos yet; use --checkpoint newest")
     checkpoint = checkpoint or newest(folder)
     if checkpoint is None:
         raise Failure(f"{run}: no checkpoint yet; train it with train-depth --run {run}")
@@ -105,14 +105,14 @@ def chosen(run: Path, which: str | None) -> Checkpoint:
 
 
 def fit(checkpoint: Checkpoint, shapes: dict[str, tuple[int, ...]], made_with: str) -> None:
-    """Raise Failure unless a checkpoint has the variables of `shapes`, in these shapes, of photos `made_with` so."""
+    """Raise Failure unless a checkpoint has the variables and shapes of `shapes`, and photos `made_with` these."""
     have = {name: value.shape for name, value in checkpoint.values.items()}
     wrong = sorted(name for name, shape in shapes.items() if have.get(name) != shape)
     if wrong:
         raise Failure(
-            f"{checkpoint.path}: a checkpoint of another recipe: {', '.join(wrong[:3])} and so on do not fit this model"
+            f"{checkpoint.path}: a checkpoint of another recipe: {', '.join(wrong[:3])} ... do not fit this model"
         )
     if checkpoint.made_with != made_with:
         raise Failure(
-            f"{checkpoint.path}: of photos made with {checkpoint.made_with}, but the run's survey.json says {made_with}"
+            f"{checkpoint.path}: its photos were made with {checkpoint.made_with}, but survey.json says {made_with}"
         )

@@ -1,4 +1,4 @@
-"""The chief: one training from its first or last checkpoint to its end, readable from top to bottom."""
+"""The chief: the training loop from the first or last checkpoint to the end, readable from top to bottom."""
 
 import json
 import random
@@ -24,7 +24,7 @@ from depthfield.training.rounds import Report
 from depthfield.training.validation import Validation
 from depthfield.training.workers import Cluster, Cut, Here
 
-PATIENCE_SECONDS = 5  # for rounds in flight when training stops early
+PATIENCE_SECONDS = 5  # for running rounds when training stops early
 
 
 def train(
@@ -32,16 +32,16 @@ def train(
 ) -> int:
     """Train `recipe` on the photos of `shards` in the folder `run`, on a cluster or in this process.
 
-    Goes on from the newest good checkpoint of the run, or begins with the weights of `init` (see transfer). Returns
-    tool.DONE at the recipe's last step; tool.RUN_ME_AGAIN at the time `end` (of time.monotonic), or on SIGTERM, SIGHUP
-    or SIGUSR2; tool.INTERRUPTED on SIGINT; with everything saved. Raises Failure where the run cannot go on, or where
-    another train-depth is at work on it.
+    Continues from the newest good checkpoint of the run, or starts with the weights of `init` (see transfer). Saves
+    everything and returns tool.DONE at the recipe's last step, tool.RUN_ME_AGAIN at the time `end` (time.monotonic) or
+    on SIGTERM, SIGHUP or SIGUSR2, or tool.INTERRUPTED on SIGINT. Raises Failure if the run cannot continue, or another
+    train-depth is training it.
     """
     stop = Stop(end)
     open_run(run)
     held = lease.take(run, give_up=stop.reason)
     if held is None:
-        say(f"stopped before it began ({stop.reason()}); run me again")
+        say(f"stopped before it started ({stop.reason()}); run me again to continue")
         return stop.status()
     try:
         with held:
@@ -49,50 +49,50 @@ def train(
             return Training(recipe, run, shards, cluster, init, held).go(stop)
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         raise Failure(
-            f"{run}: a node of the cluster is lost ({cause(error)}); the same command goes on from the last checkpoint"
+            f"{run}: lost a node of the cluster ({cause(error)}); run the same command to continue"
         ) from None
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
         reason = error.message.splitlines()[0]
-        raise Failure(f"{run}: a photo can no longer be read; did its shard change meanwhile? ({reason})") from None
+        raise Failure(f"{run}: cannot read a photo ({reason}); do not change shards while training") from None
 
 
 def join(cluster: dict) -> Cluster | Replicas:
-    """Become the chief of a cluster.json; one without parameter servers trains by all-reduce."""
+    """Join a cluster.json as its chief; one without parameter servers trains by all-reduce."""
     return Cluster(cluster) if "ps" in cluster else Replicas(cluster, "chief", 0)
 
 
 def open_run(run: Path) -> None:
-    """Make the folder of a run, readable by its owner alone."""
+    """Create the folder of a run, readable only by its owner."""
     run.mkdir(parents=True, exist_ok=True)
     run.chmod(0o700)
 
 
 class Stop:
-    """Why to stop early: a signal that came, or the time that is over. SIGUSR1 only asks to save.
+    """Why to stop early: a signal, or the time limit. SIGUSR1 only asks to save.
 
-    SIGINT and SIGHUP stay ignored where they were: by a script that runs this in the background, and by nohup.
+    SIGINT and SIGHUP stay ignored if they were: by a script that runs this in the background, or by nohup.
     """
 
     def __init__(self, end: float | None):
         self.end, self.signal, self.save = end, None, False
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            ours = number not in (signal.SIGINT, signal.SIGHUP)  # train-depth itself ignores SIGUSR1 and SIGUSR2 so far
+            ours = number not in (signal.SIGINT, signal.SIGHUP)  # train-depth has ignored SIGUSR1 and SIGUSR2 until now
             if ours or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self.note)
 
     def note(self, number: int, frame) -> None:
-        if number == signal.SIGUSR1:  # Grid Engine is about to suspend the job, or a soft limit is reached
+        if number == signal.SIGUSR1:  # Grid Engine will suspend the job, or a soft limit is reached
             self.save = True
-        elif number != signal.SIGINT or self.signal is None:  # Ctrl-C reaches watch-nodes, too, which sends SIGTERM
+        elif number != signal.SIGINT or self.signal is None:  # Ctrl-C also reaches watch-nodes, which sends SIGTERM
             self.signal = signal.Signals(number)
 
     def reason(self) -> str | None:
         if self.signal is not None:
             return self.signal.name
-        return "the time given is over" if self.end is not None and time.monotonic() >= self.end else None
+        return "the time limit is reached" if self.end is not None and time.monotonic() >= self.end else None
 
     def status(self, otherwise: int = tool.RUN_ME_AGAIN) -> int:
-        """The exit status: that of Ctrl-C, or else `otherwise`."""
+        """Return the exit status: that of Ctrl-C, or else `otherwise`."""
         return tool.INTERRUPTED if self.signal == signal.SIGINT else otherwise
 
 
@@ -108,15 +108,15 @@ class Training:
     ):
         self.run, self.lease, self.until = run, held, recipe.steps
         self.recipe = recipe = recipes.freeze(recipe, run / "recipe.toml")
-        # Joining a cluster gives all devices other names, and replicas must not have computed before.
+        # Joining a cluster renames all devices, and replicas must not have computed anything before.
         self.executor = join(cluster) if cluster else Here()
         begun = (run / "survey.json").exists()
         surveyed = survey.go_on(run, shards) if begun else survey.begin(run, shards, recipe.validation_share)
         self.survey, self.photos = surveyed
         if not self.photos.train:
-            raise Failure("no photo is left to train on; lower validation_share")
+            raise Failure("no photo is left to train on; use a lower validation_share (--set validation_share=...)")
 
-        # Keras draws the seeds of its initialisers from here.
+        # The seed of Keras' initialisers.
         random.seed(recipe.seed)
         self.model = models.build(recipe, self.survey.similarities, self.survey.mean_log_depth)
         self.saved, self.first, slots = self.restore()
@@ -127,7 +127,7 @@ class Training:
             self.executor.lead(self.survey, self.photos.train)
         best = checkpoints.best(run / "checkpoints")
         self.best = float("inf") if best is None else best.rel
-        self.aside, self.attending = ThreadPoolExecutor(1), None  # what is done with a cut, on a cluster
+        self.aside, self.attending = ThreadPoolExecutor(1), None  # works on a cut, on a cluster
         held_out = self.photos.held_out
         self.validation = Validation(self.model, held_out or self.photos.train, recipe.batch_size, bool(held_out))
         self.events = tf.summary.create_file_writer(str(run / "events"))
@@ -135,18 +135,18 @@ class Training:
         provenance.record(run, photos=self.survey.digest, begins=begins or init, steps=self.until)
 
     def restore(self) -> tuple[Path | None, int, dict[str, np.ndarray]]:
-        """Take the model's values of the newest good checkpoint, if there is one; its path, its step and its slots."""
+        """Load the newest good checkpoint into the model, if there is one; returns its path, step and slots."""
         newest = checkpoints.newest(self.run / "checkpoints")
         if newest is None:
             return None, 0, {}
         slots = rounds.slot_shapes(self.model, self.recipe)
-        kept = slots.keys() & newest.values.keys()  # a cluster keeps none
+        kept = slots.keys() & newest.values.keys()  # a cluster saves none
         variables = rounds.model_variables(self.model)
         shapes = {name: tuple(variable.shape) for name, variable in variables.items()} | {"step": ()}
         checkpoints.fit(newest, shapes | (slots if kept else {}), self.survey.made_with())
         for name, variable in variables.items():
             variable.assign(newest.values[name])
-        say(f"going on from {newest.path}")
+        say(f"continuing from {newest.path}")
         return newest.path, newest.step, {name: newest.values[name] for name in kept}
 
     def go(self, stop: Stop) -> int:
@@ -157,19 +157,19 @@ class Training:
         photos_a_step = len(self.photos.train) / len(batches.order(self.photos.train, recipe.batch_size).first)
         say(
             f"{len(self.photos.train)} photos to train on, {len(self.photos.held_out)} held out; "
-            f"step {step} of {until}, {self.executor.workers} at work; watch {self.run / 'metrics.jsonl'}"
+            f"step {step} of {until}, workers: {self.executor.workers}; see {self.run / 'metrics.jsonl'}"
         )
         if until != recipe.steps:
-            beyond = f"; steps beyond it have {AFTER:g} of its highest learning rate" if until > recipe.steps else ""
-            say(f"{self.run} keeps the schedule of {recipe.steps} steps that it began with{beyond}")
+            beyond = f"; later steps have {AFTER:g} of its highest learning rate" if until > recipe.steps else ""
+            say(f"{self.run}: keeps the schedule of {recipe.steps} steps that it started with{beyond}")
         if not self.photos.held_out:
-            say("no photo is held out: the uncertainty will not be calibrated, and no checkpoint the best")
+            say("no photo is held out: the uncertainty will not be calibrated, and there will be no best checkpoint")
 
         while step < until and not stop.reason():
             for report in self.executor.rounds(self.batches, lambda: 0 if stop.reason() else until):
                 now, step = time.monotonic(), self.executor.taken
                 if report is None and stop.reason() and now - last > PATIENCE_SECONDS:
-                    break  # what is in flight is with a worker that may never answer
+                    break  # a worker with a running round may never answer
                 if report is not None:
                     last = now
                     if not np.isfinite(report.loss):
@@ -178,7 +178,7 @@ class Training:
                 if now - summed >= recipe.summary_seconds and reports:
                     self.summarise(step, reports, photos_a_step, now - summed)
                     summed, reports = now, []
-                # At multiples of validation_steps, and before a checkpoint: what goes on from it must not miss the τ.
+                # At multiples of validation_steps, and before a checkpoint, so that the checkpoint has the current τ.
                 validates = step // recipe.validation_steps > validated // recipe.validation_steps and step < until
                 saves = now - saved >= recipe.checkpoint_seconds or stop.save
                 if (validates or saves) and not self.busy() and (cut := self.executor.cut()):
@@ -187,10 +187,10 @@ class Training:
                     if saves:
                         saved, stop.save = time.monotonic(), False
                     if self.executor.waits:
-                        summed, reports = time.monotonic(), []  # the rate is of training alone
+                        summed, reports = time.monotonic(), []  # the rate counts only training
             self.finish()
             self.executor.flush(stop.reason)
-            step = self.executor.step()  # where a worker was lost with what it had not pushed, there is more to do
+            step = self.executor.step()  # if a worker was lost before it pushed, there is more to do
             self.executor.taken = step
 
         if step >= until:
@@ -199,41 +199,41 @@ class Training:
             say(f"trained to step {step} in {time.monotonic() - begun:.0f} s: {self.saved}")
             return stop.status(tool.DONE)
         self.conclude(self.executor.last(), validates=False)
-        say(f"stopped at step {step} ({stop.reason()}), saved as {self.saved}; run me again to go on")
+        say(f"stopped at step {step} ({stop.reason()}), saved as {self.saved}; run me again to continue")
         return stop.status()
 
     def busy(self) -> bool:
-        """Whether the last cut is still attended to; raises what went wrong with it."""
+        """Whether work on the last cut still goes on; raises its error, if any."""
         if self.attending and self.attending.done():
             self.finish()
         return self.attending is not None
 
     def finish(self) -> None:
-        """Wait until the last cut is attended to; raises what went wrong with it."""
+        """Wait until work on the last cut is done; raises its error, if any."""
         attending, self.attending = self.attending, None
         if attending:
             attending.result()
 
     def attend(self, cut: Cut, validates: bool, saves: bool) -> None:
-        """Validate and save what training has come to, on a cluster while it goes on."""
+        """Validate and save the current state; on a cluster, training continues meanwhile."""
         if self.executor.waits:
             self.conclude(cut, validates, saves)
         else:
             self.attending = self.aside.submit(self.conclude, cut, validates, saves)
 
     def conclude(self, cut: Cut, validates: bool, saves: bool = True) -> None:
-        """Validate and save what training has come to."""
+        """Validate and save a cut."""
         if not self.executor.waits:
             for variable in self.model.trainable_variables:
                 variable.assign(cut.parameters[variable.path])
-        self.finite(cut.parameters, cut.step)  # else there is nothing to measure, or to go on from
+        self.finite(cut.parameters, cut.step)  # otherwise it must be neither measured nor saved
         if validates:
             self.validate(cut)
         if saves:
             self.save(cut)
 
     def batches(self) -> tf.data.Dataset:
-        """The batches of this process, or of the worker that calls this: they follow from the seed and the step."""
+        """Return the batches of this process or of the calling worker; they follow from the seed and the step."""
         recipe = self.recipe
         how = Augmentation(recipe.mirror, recipe.crop, recipe.turn, recipe.colour)
         return batches.endless(self.photos.train, recipe.batch_size, how, self.executor.stream())
@@ -241,22 +241,22 @@ class Training:
     def diverged(self, what: str, step: int) -> Failure:
         return Failure(
             f"{what} not finite near step {step}; the last good checkpoint is {self.saved or 'none'}; "
-            "a lower learning_rate may help (--set learning_rate=...)"
+            "try a lower learning_rate (--set learning_rate=...)"
         )
 
     def save(self, cut: Cut) -> None:
-        """Write a checkpoint; Failure where a value is not finite: it must not take the place of a good one."""
+        """Write a checkpoint; raises Failure if a value is not finite, so that it does not replace a good one."""
         values = self.values(cut) | self.finite(cut.slots, cut.step)
         folder, made_with = self.run / "checkpoints", self.survey.made_with()
         self.saved = checkpoints.save(folder, values, made_with, self.lease.check)
 
     def values(self, cut: Cut) -> dict[str, np.ndarray]:
-        """The values of the model's variables in a cut, by path, and its step."""
+        """Return the values of the model's variables in a cut, by path, and its step."""
         others = {variable.path: variable.numpy() for variable in self.model.non_trainable_variables}
         return cut.parameters | others | {"step": np.int64(cut.step)}
 
     def finite(self, values: dict[str, np.ndarray], step: int) -> dict[str, np.ndarray]:
-        """These values by name; Failure where one is not finite."""
+        """Return these values by name; raises Failure if one is not finite."""
         bad = [name for name, value in values.items() if not np.isfinite(value).all()]
         if bad:
             others = f" and {len(bad) - 1} more variables are" if len(bad) > 1 else " is"
@@ -264,7 +264,7 @@ class Training:
         return values
 
     def summarise(self, step: int, reports: list[Report], photos_a_step: float, seconds: float) -> None:
-        """Tell how training goes: a line on stderr, one of metrics.jsonl, TensorBoard's scalars."""
+        """Report the progress of training: a line on stderr, a line of metrics.jsonl, and scalars for TensorBoard."""
         taken = sum(report.steps for report in reports)
         numbers = {"loss": sum(report.loss * report.steps for report in reports) / taken}
         numbers["photos_per_second"] = taken * photos_a_step / seconds
@@ -282,13 +282,13 @@ class Training:
         )
 
     def validate(self, cut: Cut) -> None:
-        """Measure the held-out photos, on which τ and scale are set, and keep the model if it is the best so far."""
+        """Score the held-out photos, set τ and scale on them, and save the model if it is the best so far."""
         numbers = self.validation.run()
         self.record(cut.step, "validation", numbers)
         with self.events.as_default(cut.step):
             tf.summary.image("photo, truth, prediction, uncertainty", self.validation.pictures(), max_outputs=8)
         self.events.flush()
-        whose = "held-out photos" if self.photos.held_out else "photos it is trained on"
+        whose = "held-out photos" if self.photos.held_out else "training photos"
         say(f"step {cut.step}: {whose} rel {numbers['rel']:.3f}, delta1 {numbers['delta1']:.3f}")
         if self.photos.held_out and numbers["rel"] < self.best:
             self.best, made_with = numbers["rel"], self.survey.made_with()

@@ -1,16 +1,15 @@
-"""A round on a cluster: a worker takes H steps, and exchanges what they changed with the parameter servers.
+"""A round on a cluster: a worker takes H steps and exchanges their changes with the parameter servers.
 
-Parameters lie on the servers as flat vectors, cut into equal shares: each server carries as much as the others,
-whatever the layers are. A worker keeps its own copy and the optimizer's slots in its memory; they begin anew where it
-does.
+Parameters are on the servers as flat vectors, in equal shares, whatever the layers are. A worker keeps its own copy and
+the optimizer's slots in its memory; both start again when the worker restarts.
 
-An exchange is AROUND computing: the worker pulls the servers' parameters, and pushes its progress when it has computed,
-a bfloat16 each; rounding errors stay for the next push. Or it is BESIDE computing: the worker pushes the progress of
-the round before, pulls, and goes on from that plus the progress that the servers do not have yet (Shen et al. 2019,
-CoCoD-SGD): that hides a slow network, but workers are a round further from each other.
+An exchange is either AROUND computing: the worker pulls the servers' parameters, computes, and pushes its progress as
+bfloat16; rounding errors are added to the next push. Or it is BESIDE computing: the worker pushes the progress of the
+round before, pulls, and continues from that plus the progress that the servers do not have yet (Shen et al. 2019,
+CoCoD-SGD). This hides a slow network, but workers are one round further apart.
 
-Each push is of one worker's round of a number, and counts once. One that began more than STALE rounds a worker ago, as
-after a suspension, counts as nothing, and the worker goes on from the servers' parameters.
+Each push has its worker's round number and counts once. A push that started more than STALE rounds per worker ago, as
+after a suspension, is ignored, and the worker continues from the servers' parameters.
 """
 
 import math
@@ -29,7 +28,7 @@ STALE = 8
 
 
 class Vector(NamedTuple):
-    """Parameters that move together: their paths and shapes, in the order they lie in a flat vector."""
+    """Parameters that are trained together: their paths and shapes, in the order of a flat vector."""
 
     paths: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -39,17 +38,17 @@ class Vector(NamedTuple):
         return [math.prod(shape) for shape in self.shapes]
 
     def flat(self, tensors: dict[str, tf.Tensor]) -> tf.Tensor:
-        """One float32 [N] of tensors by path."""
+        """Join tensors by path into one float32 [N]."""
         return tf.concat([tf.reshape(tensors[path], [-1]) for path in self.paths], axis=0)
 
     def apart(self, flat: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Tensors by path of one float32 [N]."""
+        """Split one float32 [N] into tensors by path."""
         parts = zip(self.paths, self.shapes, tf.split(flat, self.sizes), strict=True)
         return {path: tf.reshape(part, shape) for path, shape, part in parts}
 
 
 def vectors(model: DepthField, frozen: Collection[str]) -> list[Vector]:
-    """The parameters that are tuned from the beginning, and those that are `frozen` at first, if any are."""
+    """Return the vectors of parameters trained from the start, and of those `frozen` at first, if any."""
     groups = ([], [])
     for variable in model.trainable_variables:
         groups[variable.path in frozen].append(variable)
@@ -57,21 +56,21 @@ def vectors(model: DepthField, frozen: Collection[str]) -> list[Vector]:
 
 
 def shares(size: int, servers: int) -> list[int]:
-    """How many of `size` numbers each server carries: no two differ by more than one."""
+    """Return how many of `size` numbers each server has; they differ by at most one."""
     return [size // servers + (server < size % servers) for server in range(servers)]
 
 
 class Server(NamedTuple):
-    """What one parameter server carries."""
+    """The variables on one parameter server."""
 
     device: str
     values: list[tf.Variable]  # its share of each vector
     pushes: tf.Variable  # int64 [workers]: the number of each worker's last push
-    steps: tf.Variable  # int64: of the training, pushed so far
+    steps: tf.Variable  # int64: steps of the training pushed so far
 
 
 class Servers:
-    """The parameters on the servers of a cluster, one device each; read and written by the chief, and in rounds."""
+    """The parameters on the servers of a cluster, one device each; used by the chief and in rounds."""
 
     def __init__(self, model: DepthField, parts: list[Vector], devices: Sequence[str], workers: int, step: int):
         self.parts, self.workers = parts, workers
@@ -86,11 +85,11 @@ class Servers:
                 self.servers.append(Server(device, own, pushes, tf.Variable(step, dtype=tf.int64, trainable=False)))
 
     def step(self) -> int:
-        """Steps that have been pushed, by all workers together."""
+        """Return the steps pushed so far by all workers."""
         return int(self.servers[0].steps.numpy())
 
     def read(self) -> tuple[dict[str, np.ndarray], bool]:
-        """The parameters by path, and whether nothing was pushed meanwhile."""
+        """Return the parameters by path, and whether nothing was pushed while reading."""
         found, before = {}, [int(server.steps.numpy()) for server in self.servers]
         for number, part in enumerate(self.parts):
             flat = np.concatenate([server.values[number].numpy() for server in self.servers])
@@ -100,7 +99,7 @@ class Servers:
         return found, before == [int(server.steps.numpy()) for server in self.servers]
 
     def pull(self, number: int) -> tf.Tensor:
-        """The vector of a number, float32 [N], in a graph."""
+        """Read a vector by its number, float32 [N], in a graph."""
         pieces = []
         for server in self.servers:
             with tf.device(server.device):
@@ -108,7 +107,7 @@ class Servers:
         return tf.concat(pieces, axis=0)
 
     def known(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Steps so far, int64 [], and the number of each worker's last push, int64 [workers], in a graph."""
+        """Return steps so far, int64 [], and the number of each worker's last push, int64 [workers], in a graph."""
         first = self.servers[0]
         with tf.device(first.device):
             return tf.identity(first.steps.read_value()), tf.identity(first.pushes.read_value())
@@ -116,8 +115,8 @@ class Servers:
     def push(self, differences: dict[int, tf.Tensor], worker: tf.Tensor, push: tf.Tensor, since: tf.Tensor, count):
         """Add `differences`, vectors by number in the wire's dtype, in a graph; returns operations to wait for.
 
-        It is the `push`th of `worker`, int64 [] each, for `count` steps, int64 [], and began when there were `since`
-        pushes of all workers. What was pushed before, or began too long ago, adds nothing.
+        It is push number `push` of `worker`, int64 [] each, for `count` steps, int64 [], and started after `since`
+        pushes of all workers. A repeated push, or one that started too long ago, adds nothing.
         """
         cut = {number: tf.split(flat, self.cuts[number]) for number, flat in differences.items()}
         done = []
@@ -129,16 +128,16 @@ class Servers:
                 with tf.control_dependencies([counts]):
                     added = server.steps.assign_add(tf.where(counts, count, 0), read_value=False)
                     done.append(server.pushes.scatter_max(tf.IndexedSlices(push, worker)).op)
-                with tf.control_dependencies([added]):  # who sees a change sees the steps of it: see `read`
+                with tf.control_dependencies([added]):  # a reader that sees a change also sees its steps: see `read`
                     for number, pieces in cut.items():
-                        # A copy in float32 is made here, not on the worker: what travels is the narrower type.
+                        # The conversion to float32 happens here, not on the worker, so that the narrower type travels.
                         change = tf.where(counts, tf.cast(pieces[index], tf.float32), 0.0)
                         done.append(server.values[number].assign_add(change, read_value=False))
         return done
 
 
 class Own:
-    """A variable in the memory of the worker that a graph runs on; all graphs there know it by its name."""
+    """A variable in the memory of the worker that runs a graph; all graphs there share it by name."""
 
     def __init__(self, name: str, dtype: tf.DType, shape: tuple[int, ...] = ()):
         self.dtype, self.shape = dtype, shape
@@ -155,7 +154,7 @@ class Own:
 
 
 class Memory:
-    """What a worker keeps from round to round, as variables for one graph."""
+    """A worker's state between rounds, as variables for one graph."""
 
     def __init__(self, parts: list[Vector], slots: Sequence[str], name: str):
         def flats(what: str) -> list[Own]:
@@ -166,16 +165,16 @@ class Memory:
 
         self.parameters, self.unpushed = flats("parameters"), flats("unpushed")
         self.slots = {slot: flats(slot) for slot in slots}
-        self.age = number("age")  # steps of this worker, that made the slots
-        self.push = number("push")  # of its last push
-        self.steps = number("steps")  # of the training, at the last pull
+        self.age = number("age")  # steps of this worker since its slots were zero
+        self.push = number("push")  # number of its last push
+        self.steps = number("steps")  # steps of the training at the last pull
         self.since = number("since")  # pushes of all workers at the last pull
         self.steps_unpushed = number("steps_unpushed")
-        self.since_unpushed = number("since_unpushed")  # `since` of the parameters that `unpushed` began with
-        self.ended = number("ended", tf.float64)  # the last round, of tf.timestamp
+        self.since_unpushed = number("since_unpushed")  # `since` of the parameters at the start of `unpushed`
+        self.ended = number("ended", tf.float64)  # end of the last round, tf.timestamp
 
     def begin(self, servers: Servers, worker: tf.Tensor) -> None:
-        """Begin with the parameters of the servers."""
+        """Start with the parameters of the servers."""
         steps, pushes = servers.known()
         for n, (parameters, unpushed) in enumerate(zip(self.parameters, self.unpushed, strict=True)):
             pulled = servers.pull(n)
@@ -201,12 +200,13 @@ def make(
     worker: Callable[[], tf.Tensor],
     memory: str = "worker",
 ) -> Callable[..., tf.Tensor]:
-    """A graph function, the round of a worker: takes an iterator of batches, how many steps each worker takes, int32
-    [workers], when it exchanges, int32 [], and the values of the model's variables that are not trained. Returns a
-    Report, float64 [8].
+    """Return a graph function that runs one round of a worker.
 
-    `worker` gives the index of the worker, int64 []. Vectors whose parameters are all `frozen` do not move. `memory`
-    tells the workers of one process apart.
+    It takes an iterator of batches, the number of steps of each worker, int32 [workers], when to exchange, int32 [],
+    and the values of the model's variables that are not trained. It returns a Report, float64 [8].
+
+    `worker` returns the index of the worker, int64 []. Vectors whose parameters are all `frozen` are not trained.
+    `memory` distinguishes the workers of one process.
     """
     take, slot_names = steps.make(model, recipe, frozen), steps.optimizer_of(recipe).slots
     moving = [n for n, part in enumerate(servers.parts) if not set(part.paths) <= set(frozen)]
@@ -233,12 +233,12 @@ def make(
         count = tf.gather(counts, index)
 
         def pull() -> tuple:
-            """What the servers have, the steps and the pushes that are in it."""
+            """Return the servers' parameters, with the steps and pushes in them."""
             known, pushes = servers.known()
             return [servers.pull(n) for n in moving], known, tf.reduce_sum(pushes)
 
         def pushed(progress: list[tf.Tensor], steps: tf.Tensor, since: tf.Tensor) -> tuple:
-            """Operations that push progress, and what rounding leaves of it."""
+            """Return operations that push progress, and its rounding errors."""
             sent = [tf.cast(flat / servers.workers, wire) for flat in progress]
             left = [flat - tf.cast(s, tf.float32) * servers.workers for flat, s in zip(progress, sent, strict=True)]
             return servers.push(dict(zip(moving, sent, strict=True)), index, push + 1, since, steps), left
@@ -249,7 +249,7 @@ def make(
                 return left, *pull()
 
         unpushed = [unpushed[n] for n in moving]
-        origin = [before[n] - flat for n, flat in zip(moving, unpushed, strict=True)]  # what came last
+        origin = [before[n] - flat for n, flat in zip(moving, unpushed, strict=True)]  # the last pulled parameters
         left, pulled, known, pushes = tf.switch_case(
             when,
             {
@@ -260,7 +260,7 @@ def make(
         )
         with tf.control_dependencies(pulled):
             moved = tf.timestamp() - begun
-        # Computing begins with what came, or beside what is under way.
+        # Computing starts after the pull, or while it runs.
         start = list(before)
         for n, came, rest in zip(moving, pulled, left, strict=True):
             start[n] = tf.cond(when == AROUND, lambda came=came, rest=rest: came + rest, lambda n=n: before[n])
@@ -285,7 +285,7 @@ def make(
         computing = computed - begun - tf.where(when == AROUND, moved, 0.0)
         moving_seconds = tf.stack([0.0, moved, moved + ready - computed])[when]
 
-        # Nothing is changed before all of it is known: a round that fails half-way is taken again from its beginning.
+        # State changes only at the end, so that a round that fails half-way can be repeated from its start.
         with tf.control_dependencies([ready, moved, known, pushes]):
             for n, flat, came in zip(moving, rest, pulled, strict=True):
                 own.unpushed[n].assign(flat)
@@ -303,9 +303,9 @@ def make(
             now = tf.timestamp()
             own.ended.assign(now)
         idle = tf.where(ended > 0, begun - ended, 0.0)
-        told = Report(
+        report = Report(
             taken.loss, count, index, now - begun, computing - taken.waited, taken.waited, moving_seconds, idle
         )
-        return tf.stack([tf.cast(value, tf.float64) for value in told])  # one tensor to fetch
+        return tf.stack([tf.cast(value, tf.float64) for value in report])  # one tensor to fetch
 
     return train_round

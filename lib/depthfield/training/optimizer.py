@@ -1,9 +1,9 @@
-"""Optimizers as plain functions of tensors, so that many steps run inside one graph on values read once.
+"""Optimizers as functions of tensors, so that many steps run inside one graph on values that are read once.
 
-Keras' own optimizers cannot: with TensorFlow they change variables only (`stateless_apply` raises), and on parameter
-servers each change of a variable is a message. An optimizer here is the names of its slots, each as large as the
-parameter and all zeros at first, and a function (gradient, slots, rate, step) -> (change of the parameter, slots), with
-the slots by name and step counting from 1.
+Keras' own optimizers cannot do this: with TensorFlow they only change variables (`stateless_apply` raises), and on
+parameter servers each change of a variable is a message. An optimizer here has the names of its slots, which have the
+parameter's shape and start at zero, and a function (gradient, slots, rate, step) -> (change of the parameter, slots),
+with slots by name and step counting from 1.
 """
 
 import math
@@ -36,15 +36,14 @@ ADAM = Optimizer(("mean", "square"), adam)
 MOMENTUM = Optimizer(("velocity",), momentum)
 
 
-AFTER = 0.01  # of the highest rate, for steps beyond the schedule
+AFTER = 0.01  # share of the highest rate, for steps after the schedule
 
 
 def learning_rate(recipe, step: tf.Tensor, age: tf.Tensor) -> tf.Tensor:
-    """The rate at a step, float32: a linear rise over a fiftieth of the recipe's steps, then a half cosine to 0.
+    """Return the rate at a step, float32: a linear rise over 1/50 of the recipe's steps, then a half cosine to 0.
 
-    The rise goes by `age`, the steps that have made the optimizer's slots what they are: slots that begin anew in the
-    middle of a training rise again. Steps beyond the recipe's, of a run that was extended, have AFTER of the highest
-    rate.
+    The rise depends on `age`, the number of steps since the optimizer's slots were zero: after a restart in the middle
+    of a training the rate rises again. Steps after the recipe's, of an extended run, have AFTER of the highest rate.
     """
     share, grown = (tf.cast(number, tf.float32) / recipe.steps for number in (step, age))
     scheduled = tf.where(share < 1, 0.5 + 0.5 * tf.cos(math.pi * share), AFTER)

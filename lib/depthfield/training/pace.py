@@ -1,13 +1,13 @@
-"""How many steps a round has on a cluster, and whether it exchanges around them or beside them.
+"""The number of steps per round on a cluster, and whether exchanges run around or beside computing.
 
-As few as keep the workers computing: the further they go by themselves, the more they disagree. What a worker does
-besides computing is a TOLERATED share of its time, as long as that takes no more than LONGEST steps, and a training has
-no fewer than FEWEST rounds. Steps may grow by the square of the learning rate's fall (Gu et al. 2024, the quadratic
-synchronisation rule), GROWTH times at most. Where a network is so slow that so many steps leave HIDDEN of the time to
-exchanges, these run beside computing, and rounds last as long as they do.
+Rounds are as short as possible, because workers diverge between exchanges. A TOLERATED share of a worker's time may go
+to anything but computing, with at most LONGEST steps per round and at least FEWEST rounds in a training. Steps grow
+with the square of the learning rate's decrease (Gu et al. 2024, the quadratic synchronisation rule), at most GROWTH
+times. If a network is so slow that exchanges still take HIDDEN of the time, they run beside computing, and rounds last
+as long as exchanges.
 
-Workers that compute faster take more steps, so that all rounds last about as long as each other and no difference is
-old when it is pushed (Liu et al. 2024, dynamic local steps).
+Faster workers take more steps, so that all rounds take about the same time and no change is old when it is pushed (Liu
+et al. 2024, dynamic local steps).
 """
 
 import math
@@ -19,31 +19,31 @@ from depthfield.training.rounds import Report
 
 TOLERATED, HIDDEN = 0.06, 0.25
 LONGEST, FEWEST, GROWTH = 64, 50, 4
-NEW = 0.3  # of a mean that the last round makes up
-FIRST = 2  # steps of a round of a worker that no times are known of
-BUILDING = 1  # rounds of a worker, whose times are of no use: it builds its graph
+NEW = 0.3  # share of the last round in a moving mean
+FIRST = 2  # steps per round of a worker without known times
+BUILDING = 1  # first rounds of a worker to ignore: it builds its graph
 
 
 class Plan(NamedTuple):
-    """What the next round shall be."""
+    """The settings of the next round."""
 
-    counts: list[int]  # steps of each worker
-    when: int  # it exchanges
+    counts: list[int]  # steps per worker
+    when: int  # when it exchanges
 
 
 class Pace:
-    """What rounds have taken so far, and what the next one shall be."""
+    """The times of the rounds so far, and the plan of the next."""
 
     def __init__(self, workers: int, fixed: int, steps: int):
-        self.workers, self.fixed = workers, fixed  # a number of steps for all rounds, 0 to adapt it
-        self.longest = max(1, min(LONGEST, steps // (workers * FEWEST)))  # of a training of so many steps
+        self.workers, self.fixed = workers, fixed  # steps for all rounds, 0 to adapt them
+        self.longest = max(1, min(LONGEST, steps // (workers * FEWEST)))  # for a training of this many steps
         self.rounds = [0] * workers
-        self.step: list[float | None] = [None] * workers  # seconds of one
-        self.moving: list[float] = [0.0] * workers  # of an exchange
-        self.lost: list[float] = [0.0] * workers  # of all else in a round, and between two
+        self.step: list[float | None] = [None] * workers  # seconds per step
+        self.moving: list[float] = [0.0] * workers  # seconds per exchange
+        self.lost: list[float] = [0.0] * workers  # seconds for everything else in a round, and between rounds
 
     def note(self, report: Report) -> None:
-        """Take in what a round has told."""
+        """Record the report of a round."""
         worker = report.worker
         self.rounds[worker] += 1
         if self.rounds[worker] <= BUILDING or not report.steps:
@@ -58,7 +58,7 @@ class Pace:
         self.lost[worker] = mean(self.lost[worker] if known else lost, lost)
 
     def plan(self, rate: float) -> Plan:
-        """The next round at a share `rate` of the highest learning rate."""
+        """Plan the next round at a share `rate` of the highest learning rate."""
         known = [worker for worker in range(self.workers) if self.step[worker]]
         if not known:
             return Plan([self.fixed or FIRST] * self.workers, AROUND)
@@ -77,7 +77,7 @@ def mean(old: float, new: float) -> float:
 
 
 def shares(reports: Sequence[Report]) -> dict[str, float]:
-    """Where the workers' time went: shares for computing, for data, and for exchanges that computing did not hide."""
+    """Return shares of the workers' time: computing, waiting for data, and exchanges not hidden by computing."""
     whole = sum(report.seconds + report.idle for report in reports)
     computing, waiting = (sum(getattr(report, name) for report in reports) / whole for name in ("computing", "waiting"))
     return {"computing": computing, "waiting": waiting, "moving": max(1 - computing - waiting, 0.0)}

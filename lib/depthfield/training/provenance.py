@@ -1,4 +1,4 @@
-"""Where a run comes from: commands.jsonl, a line for each command that wrote to it."""
+"""Provenance of a run: commands.jsonl, one line per command that wrote to it."""
 
 import datetime
 import importlib.metadata
@@ -14,7 +14,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 
 
 def record(run: Path, **facts: object) -> None:
-    """Add a line to commands.jsonl: when, where and how this command was called, by which versions, and `facts`."""
+    """Add a line to commands.jsonl: when, where and how this command was called, its versions, and `facts`."""
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
@@ -29,7 +29,7 @@ def record(run: Path, **facts: object) -> None:
 
 
 def commit() -> str | None:
-    """The commit of this project, with a `+` where its files have changed since; None where git does not know."""
+    """Return the commit of this project, with a `+` if files have changed since; None if git does not know."""
     try:
         words = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
         done = subprocess.run(words, capture_output=True, text=True, timeout=20)

@@ -1,4 +1,4 @@
-"""Recipes: what to train and how, one TOML file each; everything is stated, nothing unknown is accepted."""
+"""Recipes: what to train and how, one TOML file each. All keys are required, and unknown keys are errors."""
 
 import dataclasses
 import tomllib
@@ -25,28 +25,28 @@ class Recipe:
     """The settings of a training; times in seconds, depths in metres."""
 
     network: object  # a table; its `kind` is a key of registry.NETWORKS
-    similarities: tuple[str, ...]  # those the field uses, out of those the photos were made with
+    similarities: tuple[str, ...]  # the similarities that the field uses, among those of the photos
     loss: str
-    unary_share: float  # of the steps, at the start, that train z alone by the unary loss
+    unary_share: float  # share of the steps, at the start, that train only z with the unary loss
     optimizer: str
-    learning_rate: float  # at its highest
-    pairwise_rate: float  # how many times faster β, the weights of the field, may move
+    learning_rate: float  # the highest rate of the schedule
+    pairwise_rate: float  # learning rate of β, the weights of the field, relative to the network's
     weight_decay: float
-    clip: float  # the greatest norm of a gradient
-    frozen_share: float  # of the steps, at the start, that leave weights taken from elsewhere as they are
-    batch_size: int  # photos a step of one worker
-    steps: int  # in all, over all workers
-    round_steps: int  # that a worker takes between two exchanges with the parameter servers; 0 adapts it (see pace)
-    wire: str  # the type in which differences travel to the parameter servers
-    mirror: bool  # half the photos left for right
-    crop: float  # the least share of a photo's height and width that is cut out and enlarged; 1 takes all of it
-    turn: float  # degrees by which the camera may be turned to a side, and half that up or down
-    colour: float  # how far brightness, contrast, saturation and hue are shifted, 0 not at all
-    validation_share: float  # of the training photos, held out
-    validation_steps: int  # between two validations
-    checkpoint_seconds: float  # between two checkpoints
-    summary_seconds: float  # between two lines of metrics
-    nearest: float  # depth a prediction is clamped to
+    clip: float  # maximum norm of a gradient
+    frozen_share: float  # share of the steps, at the start, that do not train weights from elsewhere
+    batch_size: int  # photos per step of one worker
+    steps: int  # total, over all workers
+    round_steps: int  # of a worker between two exchanges with the parameter servers; 0 adapts them (see pace)
+    wire: str  # type of the changes sent to the parameter servers
+    mirror: bool  # whether to flip half of the photos left to right
+    crop: float  # least share of a photo's height and width to cut out and enlarge; 1 for all
+    turn: float  # maximum degrees to turn the camera to a side, and half that up or down
+    colour: float  # how much to shift brightness, contrast, saturation and hue; 0 for none
+    validation_share: float  # share of the training photos to hold out
+    validation_steps: int  # steps between validations
+    checkpoint_seconds: float  # time between checkpoints
+    summary_seconds: float  # time between lines of metrics
+    nearest: float  # predictions are clamped to nearest and farthest
     farthest: float
     seed: int
 
@@ -55,7 +55,7 @@ class Recipe:
             raise UsageError("recipe: nearest must be above 0 and below farthest")
 
 
-# The least a number may be, and the greatest where there is one; of a list, each of its numbers.
+# The minimum of a number, and the maximum if there is one; for a list, of each number.
 BOUNDS = {
     "features": (1, None), "batch_size": (1, None), "steps": (1, None), "round_steps": (0, None), "seed": (0, None),
     "validation_steps": (1, None), "unary_share": (0, 1), "validation_share": (0, 0.9), "learning_rate": (0, None),
@@ -67,7 +67,7 @@ BOUNDS = {
 
 
 def check(key: str, value: object, kind: type) -> None:
-    """Raise UsageError, naming the key, unless `value` is what a recipe's `key` may be."""
+    """Raise UsageError, naming the key, unless `value` is valid for the key of a recipe."""
     items = value if isinstance(kind, types.GenericAlias) else (value,)
     wanted = typing.get_args(kind)[0] if isinstance(kind, types.GenericAlias) else kind
     if not isinstance(items, tuple) or not items or not all(type(item) is wanted for item in items):
@@ -84,10 +84,10 @@ def check(key: str, value: object, kind: type) -> None:
 
 
 def load(name: str, changes: list[str] = ()) -> Recipe:
-    """The recipe of a name (a file of lib/recipes) or a path, with `changes` of the form key=value put in its place.
+    """Load a recipe by name (a file in lib/recipes) or path, and apply `changes` of the form key=value.
 
-    A key of a table is written network.dense. Raises UsageError for an unknown recipe or key, a missing key, or a value
-    out of its range.
+    The key of a table is written as network.dense. Raises UsageError for an unknown recipe or key, a missing key, or a
+    value out of range.
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
@@ -107,12 +107,12 @@ def load(name: str, changes: list[str] = ()) -> Recipe:
 
 
 def names() -> list[str]:
-    """The names of the recipes that come with the project."""
+    """Return the names of the recipes in lib/recipes."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def parse_change(change: str) -> tuple[str, object]:
-    """Read `key=value`, the value as TOML would, or as a plain word."""
+    """Parse `key=value`, with the value as TOML, or else as a plain word."""
     key, equals, text = change.partition("=")
     if not equals:
         raise UsageError(f"--set takes KEY=VALUE, not {change!r}")
@@ -123,23 +123,23 @@ def parse_change(change: str) -> tuple[str, object]:
 
 
 def make(values: dict, where: str) -> Recipe:
-    """A recipe from TOML's plain values; whole numbers may stand for others."""
+    """Make a recipe from plain TOML values; whole numbers may stand for floats."""
     network = values.get("network")
     if not isinstance(network, dict) or network.get("kind") not in NETWORKS:
-        raise UsageError(f"{where}: the recipe needs a table [network], its kind one of {', '.join(NETWORKS)}")
+        raise UsageError(f"{where}: the recipe needs a table [network] with kind, one of {', '.join(NETWORKS)}")
     inner = {key: value for key, value in network.items() if key != "kind"}
     settings = filled(NETWORKS[network["kind"]].settings, inner, where, "network.")
     return filled(Recipe, values | {"network": settings}, where)
 
 
 def filled(cls: type, values: dict, where: str, prefix: str = ""):
-    """An instance of a dataclass from TOML's values, each checked."""
+    """Make an instance of a dataclass from TOML values, and check each."""
     hints = typing.get_type_hints(cls)
     if unknown := sorted(values.keys() - hints.keys()):
         has = ", ".join(sorted(prefix + key for key in hints))
         raise UsageError(f"{where}: unknown setting {', '.join(prefix + key for key in unknown)}; there are {has}")
     if missing := sorted(hints.keys() - values.keys()):
-        raise UsageError(f"{where}: the recipe does not say {', '.join(prefix + key for key in missing)}")
+        raise UsageError(f"{where}: the recipe lacks {', '.join(prefix + key for key in missing)}")
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     plain = {k: float(v) if hints[k] is float and type(v) is int else v for k, v in plain.items()}
     for key, value in plain.items():
@@ -149,19 +149,19 @@ def filled(cls: type, values: dict, where: str, prefix: str = ""):
 
 
 def tables(recipe: Recipe) -> dict:
-    """A recipe as TOML's plain values."""
+    """Return a recipe as plain TOML values."""
     values = dataclasses.asdict(recipe)
     return values | {"network": {"kind": registry.kind(recipe.network)} | values["network"]}
 
 
-# What may differ between the recipe a run began with and the one it is resumed with: nothing the model is made of.
+# What may differ between the recipe that a run started with and a later one: nothing that defines the model.
 MAY_CHANGE = ("steps", "validation_steps", "checkpoint_seconds", "summary_seconds")
 
 
 def freeze(recipe: Recipe, path: Path) -> Recipe:
-    """The recipe a run trains by: `recipe`, but with the steps that it began with, by which schedules go.
+    """Return the recipe that a run trains with: `recipe`, but with the steps that the run started with, for schedules.
 
-    Keeps it in `path`. Raises Failure where the run began with another.
+    Keeps it in `path`. Raises Failure if the run started with another recipe.
     """
     if path.exists():
         first = load(str(path))
@@ -169,15 +169,15 @@ def freeze(recipe: Recipe, path: Path) -> Recipe:
         fixed = [key for key in begun.keys() | now.keys() if begun.get(key) != now.get(key) and key not in MAY_CHANGE]
         if fixed:
             differences = ", ".join(f"{key} = {begun.get(key)!r}, now {now.get(key)!r}" for key in sorted(fixed))
-            begun_otherwise = f"this run was begun with another recipe ({differences})"
-            raise Failure(f"{path.parent}: {begun_otherwise}; choose another run folder")
+            begun_otherwise = f"this run started with another recipe ({differences})"
+            raise Failure(f"{path.parent}: {begun_otherwise}; use another --run")
         recipe = dataclasses.replace(recipe, steps=first.steps)
     files.write_text(path, tomli_w.dumps(tables(recipe)))
     return recipe
 
 
 def flat(values: dict, prefix: str = "") -> dict:
-    """Tables within tables as one, their keys joined by dots."""
+    """Flatten nested tables, with keys joined by dots."""
     found = {}
     for key, value in values.items():
         found |= flat(value, f"{key}.") if isinstance(value, dict) else {prefix + key: value}

@@ -1,9 +1,9 @@
 """Training by all-reduce: the chief and the workers of a cluster are replicas of one training, in step with each other.
 
-Each replica has all parameters and its own batches; before each step the replicas take the mean of their gradients, by
-one collective of tf.distribute.MultiWorkerMirroredStrategy. The chief is replica 0, and alone validates and saves. All
-else that a replica must know comes from the chief by collectives too: at the beginning the recipe, the photos and every
-variable, before each round how many steps it has, with what validation may have changed.
+Each replica has all parameters and its own batches. Before each step, the replicas average their gradients with one
+collective of tf.distribute.MultiWorkerMirroredStrategy. The chief is replica 0, and only it validates and saves.
+Replicas get everything else from the chief by collectives: at the start the recipe, the photos and all variables, and
+before each round its number of steps and the variables that validation may have changed.
 
 Collectives are matched by their order: chief and followers must call `_sum` in the same order with the same shapes.
 """
@@ -36,23 +36,23 @@ from depthfield.training.rounds import Report
 from depthfield.training.survey import Survey
 from depthfield.training.workers import ALONE_STEPS, Here
 
-HEARTBEAT_SECONDS = 10**6  # watch-nodes notices who is lost; TensorFlow would take one that is suspended for such a one
-ROUND_SECONDS = 5  # at most, where steps are shorter: only between two rounds does the chief look at its signals
+HEARTBEAT_SECONDS = 10**6  # watch-nodes notices lost replicas; TensorFlow would mistake a suspended one for lost
+ROUND_SECONDS = 5  # maximum, unless a step takes longer: the chief checks its signals only between rounds
 
-ABORTED = "Collective ops is aborted by: "  # what an error of TensorFlow says why in
+ABORTED = "Collective ops is aborted by: "  # prefix of the reason in an error of TensorFlow
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
 
 
 class Replicas(Here):
-    """As Here, in step with the other replicas of a cluster.json without parameter servers; this is one of them."""
+    """Like Here, but in step with the other replicas of a cluster.json without parameter servers."""
 
     def __init__(self, cluster: dict[str, list[str]], role: str, index: int, threads: int | None = None):
         without_proxies()
-        os.environ["TF_GRPC_REUSE_PORT"] = "1"  # whoever announced this replica holds its port
+        os.environ["TF_GRPC_REUSE_PORT"] = "1"  # the process that announced this replica holds its port
         tf.get_logger().setLevel("CRITICAL")
         threads = threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or cores())
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(max(4, threads))  # with one a replica waits for itself
+        tf.config.threading.set_inter_op_parallelism_threads(max(4, threads))  # with one, a replica waits for itself
         tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[:1], "GPU")
         jobs = tf.compat.v1.ConfigProto().experimental.coordination_config.coordinated_job_list
         for job, nodes in cluster.items():
@@ -77,7 +77,7 @@ class Replicas(Here):
         self.sum = tf.function(self._sum)
 
     def _sum(self, tensor: tf.Tensor) -> tf.Tensor:
-        """The sum of the replicas' tensors, float32 of one shape."""
+        """Return the sum of the replicas' tensors, float32 of the same shape."""
         add = tf.distribute.ReduceOp.SUM
 
         def reduced(own: tf.Tensor) -> tf.Tensor:
@@ -86,7 +86,7 @@ class Replicas(Here):
         return self.strategy.run(reduced, args=(tensor,))
 
     def told(self, values: np.ndarray | Sequence[float]) -> np.ndarray:
-        """What the chief calls this with; the others give values of the same shape."""
+        """Return the chief's `values`; the others call this with values of the same shape."""
         own = np.asarray(values, np.float32)
         return self.sum(tf.constant(own if self.number == 0 else np.zeros_like(own))).numpy()
 
@@ -96,7 +96,7 @@ class Replicas(Here):
         return bytes(self.told(own if self.number == 0 else np.zeros(length)).astype(np.uint8)).decode()
 
     def mean(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-        """The means of these tensors over all replicas, in a graph, by one collective."""
+        """Return the means of these tensors over all replicas, in a graph, with one collective."""
         flat = self._sum(tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)) / self.workers
         pieces = tf.split(flat, [tensor.shape.num_elements() for tensor in tensors])
         return [tf.reshape(piece, tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
@@ -112,7 +112,7 @@ class Replicas(Here):
         return batches.Stream(self.recipe.seed, self.first // self.workers, 0, self.number, self.workers)
 
     def lead(self, survey: Survey, photos: Sequence[Photo]) -> None:
-        """Tell the others, once we have begun, what they train on, and every variable as it is now."""
+        """After `begin`, send the photos and the current variables to the other replicas."""
         what = {
             "recipe": recipes.tables(self.recipe),
             "similarities": survey.similarities,
@@ -135,7 +135,7 @@ class Replicas(Here):
                 variable.assign(piece.reshape(variable.shape))
 
     def rounds(self, batches: Callable[[], tf.data.Dataset], until: Callable[[], int]) -> Iterator[Report | None]:
-        """As Here.rounds; the last step is that of `until()`, though a step of all replicas may lead beyond it."""
+        """Like Here.rounds; the last step may exceed `until()`, because each step of all replicas counts for each."""
         iterator, most = iter(batches()), self.recipe.round_steps or ALONE_STEPS
         validation, longest = self.recipe.validation_steps, 1
         while (left := min((end := until()) - self.taken, validation - self.taken % validation)) > 0:
@@ -150,7 +150,7 @@ class Replicas(Here):
         self.next_round(0)
 
     def next_round(self, count: int = 0) -> int:
-        """How many steps the next round has, as the chief says; takes its values of what is not trained, too."""
+        """Return the chief's number of steps for the next round, and copy its variables that are not trained."""
         fixed = [self.model.tau, self.model.scale]
         count, *values = self.told([count, *(float(variable.numpy()) for variable in fixed)])
         for variable, value in zip(fixed, values, strict=True):
@@ -159,9 +159,9 @@ class Replicas(Here):
 
 
 def follow(cluster: dict[str, list[str]], index: int, threads: int | None) -> None:
-    """Be the worker `index` of the cluster, in step with the chief, until it ends the training or another one is gone.
+    """Run worker `index` of the cluster, in step with the chief, until it ends the training or another replica is gone.
 
-    What follows is not for a replica to decide: its watcher knows who is gone, and ends this process.
+    A replica does not decide what follows: its watcher knows which node is gone, and ends this process.
     """
     try:
         _follow(Replicas(cluster, "worker", index, threads))
@@ -192,12 +192,12 @@ def _follow(replica: Replicas) -> None:
 
 
 def digest(model: DepthField) -> str:
-    """The SHA-256 of the parameters, in the order of their paths: replicas have the same ones, bit for bit."""
+    """Return the SHA-256 of the parameters, in the order of their paths; it is the same for all replicas."""
     parameters = sorted(model.trainable_variables, key=lambda variable: variable.path)
     return hashlib.sha256(b"".join(variable.numpy().tobytes() for variable in parameters)).hexdigest()
 
 
 def cause(error: tf.errors.OpError) -> str:
-    """Why nothing more can be computed with others, out of the pages that TensorFlow tells."""
+    """Return the reason in one of TensorFlow's long error messages."""
     lines = error.message.splitlines() or [""]
     return next((line.removeprefix(ABORTED) for line in lines if line.startswith(ABORTED)), lines[0])

@@ -1,4 +1,4 @@
-"""A round of one process: H steps in one graph, on variables of this process, alone or with others in step."""
+"""A round in one process: H steps in one graph, on variables of this process, alone or in step with others."""
 
 import time
 from collections.abc import Callable, Collection
@@ -13,55 +13,55 @@ from depthfield.training.recipe import Recipe
 
 
 class Report(NamedTuple):
-    """What is known of a round when it has ended; times in seconds."""
+    """The report of a finished round; times in seconds."""
 
-    loss: float  # the mean of its steps
+    loss: float  # mean over its steps
     steps: int
     worker: int
-    seconds: float  # of all of it
-    computing: float  # its steps, without what they waited for data
+    seconds: float  # the whole round
+    computing: float  # its steps, without waiting for data
     waiting: float  # for data
-    moving: float  # from asking the parameter servers to having their answer, beside computing or not; in all-reduce
-    idle: float  # since the worker's last round
+    moving: float  # exchanging with the parameter servers, while computing or not; in all-reduce
+    idle: float  # since the worker's round before
 
 
-def report(told: np.ndarray) -> Report:
-    """The report that a graph told as float64 [8]."""
-    numbers = dict(zip(Report._fields, told.tolist(), strict=True))
+def report(values: np.ndarray) -> Report:
+    """Convert the result of a graph, float64 [8], to a report."""
+    numbers = dict(zip(Report._fields, values.tolist(), strict=True))
     return Report(**numbers | {name: int(numbers[name]) for name in ("steps", "worker")})
 
 
 class State(NamedTuple):
-    """What training in one process changes."""
+    """The state of training in one process."""
 
     model: DepthField
     slots: dict[str, dict[str, tf.Variable]]  # of the optimizer: by the path of the parameter, then by name
     step: tf.Variable  # int64: steps taken
-    age: tf.Variable  # int64: steps that made the slots what they are; fewer where they began anew
+    age: tf.Variable  # int64: steps since the slots were zero; fewer after a restart
 
     def variables(self) -> dict[str, tf.Variable]:
-        """Every variable by a name of its own, the same in each process that builds this recipe's model."""
+        """Return all variables by unique names, the same in each process that builds this recipe's model."""
         return model_variables(self.model) | self.slots_by_name() | {"step": self.step}
 
     def slots_by_name(self) -> dict[str, tf.Variable]:
-        """The variables that a training may begin anew: slots and their age."""
+        """Return the variables that may start again at zero: slots and their age."""
         slots = {f"{name}/{path}": slot for path, named in self.slots.items() for name, slot in named.items()}
         return slots | {"age": self.age}
 
 
 def model_variables(model: DepthField) -> dict[str, tf.Variable]:
-    """The variables of a model by their paths."""
+    """Return the variables of a model by path."""
     return {variable.path: variable.value for variable in model.variables}
 
 
 def slot_shapes(model: DepthField, recipe: Recipe) -> dict[str, tuple[int, ...]]:
-    """The shapes of State.slots_by_name."""
+    """Return the shapes of State.slots_by_name."""
     parameters, names = model.trainable_variables, steps.optimizer_of(recipe).slots
     return {f"{name}/{v.path}": tuple(v.shape) for v in parameters for name in names} | {"age": ()}
 
 
 def state(model: DepthField, recipe: Recipe) -> State:
-    """Optimizer slots of zeros and a step of 0 for a model."""
+    """Return the initial state of a model: optimizer slots of zeros, and step 0."""
     names = steps.optimizer_of(recipe).slots
     slots = {
         parameter.path: {name: tf.Variable(tf.zeros(parameter.shape), trainable=False) for name in names}
@@ -74,9 +74,9 @@ def state(model: DepthField, recipe: Recipe) -> State:
 def make(
     state: State, recipe: Recipe, frozen: Collection[str] = (), mean: steps.Mean | None = None, workers: int = 1
 ) -> Callable[[tf.data.Iterator, int], Report]:
-    """A function that takes an iterator of batches and a number of steps, and trains (see steps.make).
+    """Return a function that trains, given an iterator of batches and a number of steps (see steps.make).
 
-    Each step is one of `workers`, which take it together.
+    `workers` is the number of workers that take each step together.
     """
     model, take = state.model, steps.make(state.model, recipe, frozen, mean)
     variables = {variable.path: variable.value for variable in model.trainable_variables}

@@ -1,4 +1,4 @@
-"""Training steps on tensors: from parameters and the optimizer's slots to those some batches later, in one graph."""
+"""Training steps on tensors: update parameters and optimizer slots over several batches, in one graph."""
 
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -15,12 +15,12 @@ Slots = dict[str, dict[str, tf.Tensor]]  # of the optimizer: by the path of the 
 
 
 class Taken(NamedTuple):
-    """What a row of steps gives."""
+    """The result of several steps."""
 
     parameters: Parameters
     slots: Slots
-    loss: tf.Tensor  # float32 []: the mean
-    waited: tf.Tensor  # float64 []: seconds for data
+    loss: tf.Tensor  # float32 []: mean
+    waited: tf.Tensor  # float64 []: seconds waiting for data
     moved: tf.Tensor  # float64 []: seconds in `mean`
 
 
@@ -34,10 +34,10 @@ Mean = Callable[[list[tf.Tensor]], list[tf.Tensor]]  # of tensors of all workers
 def make(
     model: DepthField, recipe: Recipe, frozen: Collection[str] = (), mean: Mean | None = None
 ) -> Callable[..., Taken]:
-    """A function that takes steps of `recipe`, for use in a graph.
+    """Return a function that takes steps of `recipe`, for use in a graph.
 
-    The loss is the recipe's, after the first `unary_share` of its steps with the unary loss. Parameters whose paths are
-    `frozen` stay as they are, and no gradient is computed for them. With `mean` all workers take each step together, by
+    The loss is the recipe's, after the first `unary_share` of its steps with the unary loss. Parameters with `frozen`
+    paths do not change, and no gradient is computed for them. With `mean`, all workers take each step together, with
     the mean of their gradients.
     """
     optimizer = optimizer_of(recipe)
@@ -47,7 +47,7 @@ def make(
     unary, tuning = (registry.resolve(registry.LOSSES[name]) for name in ("unary", recipe.loss))
 
     def loss_of(parameters: Parameters, fixed: list[tf.Tensor], step: tf.Tensor, batch: dict) -> tf.Tensor:
-        # No layer here does something else in training: encoders with such layers are refused (network.encoders).
+        # No layer behaves differently in training: encoders with such layers are refused (network.encoders).
         (z, weights), _ = model.stateless_call(list(parameters.values()), fixed, batch)
         tau = fixed[of_tau]
         return tf.cond(
@@ -57,19 +57,19 @@ def make(
         )
 
     def updated(parameters: Parameters, gradients: list[tf.Tensor], slots: Slots, step, age, workers):
-        """The parameters and slots after a step; `gradients` are those of the `tuned` parameters."""
+        """Return parameters and slots after a step; `gradients` are those of the `tuned` parameters."""
         rate, number = learning_rate(recipe, step, age) * workers**0.5, tf.cast(age + 1, tf.float32)
         after, slots_after = dict(parameters), dict(slots)
         for path, gradient in zip(tuned, gradients, strict=True):
             faster = recipe.pairwise_rate if path == model.beta.path else 1.0
             change, slots_after[path] = optimizer.update(gradient, slots[path], faster * rate, number)
-            if parameters[path].shape.rank > 1:  # decoupled, and of matrices alone (Loshchilov and Hutter 2019)
+            if parameters[path].shape.rank > 1:  # decoupled, and only of matrices (Loshchilov and Hutter 2019)
                 change -= rate * recipe.weight_decay * parameters[path]
             after[path] += change
         return projected(after), slots_after
 
     def projected(parameters: Parameters) -> Parameters:
-        """β ≥ 0, wherever it has come to."""
+        """Project β to β ≥ 0."""
         return parameters | {model.beta.path: tf.nn.relu(parameters[model.beta.path])}
 
     def take(
@@ -82,17 +82,18 @@ def make(
         age: tf.Tensor,
         workers: int = 1,
     ) -> Taken:
-        """Take `count` steps, int32 [], as one of `workers`; the first is the schedule's `step`, and `age` steps, both
-        int64 [], have made the slots what they are. `fixed` are the values of the model's other variables.
+        """Take `count` steps, int32 [], as one of `workers`.
 
-        The mean of what several workers come to has less noise than each of them, and the workers together take the
-        steps of the schedule: the rate is multiplied by the root of their number, as for a batch that is so many times
-        larger (Malladi et al. 2022, the square root scaling rule)."""
+        The first is the schedule's `step`; the slots were zero `age` steps ago, both int64 []. `fixed` are the values
+        of the model's other variables. The mean over several workers has less noise than each, and together they take
+        the steps of the schedule, so the rate is multiplied by the root of their number, as for a larger batch
+        (Malladi et al. 2022, the square root scaling rule).
+        """
 
-        stride = 1 if mean is None else workers  # steps of the schedule that one of ours is
+        stride = 1 if mean is None else workers  # steps of the schedule per step of ours
 
         def one_step(done, total, waited, moved, parameters, slots):
-            # Operations run in any order: times mean something where all that is measured hangs together.
+            # Operations run in any order: to measure time, everything measured must depend on each other.
             with tf.control_dependencies(list(parameters.values())):
                 begun = tf.timestamp()
             with tf.control_dependencies([begun]):

@@ -1,7 +1,7 @@
-"""What the training photos of a run are: how many, made how, which are held out, how deep on average.
+"""The survey of a run's training photos: their number, settings and mean depth, and which are held out.
 
-Two files of the run: survey.json, and photos.tsv with a line a photo: its source, its group, `train` or `held-out`, and
-a digest of its record. What is held out stays so as long as the run lasts.
+It has two files in the run: survey.json, and photos.tsv with one line per photo: source, group, `train` or `held-out`,
+and the digest of its record. Held-out photos stay held out for the whole run.
 """
 
 import csv
@@ -22,35 +22,35 @@ from depthfield.records.patches import Settings
 from depthfield.tool import Failure, say
 
 VERSION = 2
-SLACK = 1.25  # how far the number of pixels of a photo may be from those of the run's photos
+SLACK = 1.25  # allowed ratio between the numbers of pixels of a photo and of the run's photos
 TRAIN, HELD_OUT = "train", "held-out"
 
 
 class Survey(NamedTuple):
     version: int
     photos: int
-    held_out: int  # how many of them are for validation
+    held_out: int  # how many of them are held out
     mean_depth: float  # metres, over all measured pixels of all photos: the baseline of score-depth
     mean_log_depth: float  # of log metres, over measured superpixels
-    superpixels: str  # of records.patches.Settings, as of all photos
+    superpixels: str  # setting of all photos; see records.patches.Settings
     similarities: tuple[str, ...]
     smallest: tuple[int, int]  # width and height of the photo with the fewest pixels
-    largest: tuple[int, int]  # and of that with the most
-    digest: str  # of photos.tsv
+    largest: tuple[int, int]  # the same of the photo with the most
+    digest: str  # SHA-256 of photos.tsv
 
     def made_with(self) -> str:
-        """What the photos were made with, for people."""
+        """Describe how the photos were made."""
         sizes = dict.fromkeys("×".join(map(str, size)) for size in (self.smallest, self.largest))
         return in_words(self.superpixels, self.similarities, " to ".join(sizes))
 
     def fits(self, settings: Settings) -> bool:
-        """Whether a photo was made like the run's: else its superpixels are not what the network knows."""
+        """Whether a photo was made like the run's; otherwise its superpixels are not what the network expects."""
         least, most = math.prod(self.smallest), math.prod(self.largest)
         alike = (settings.superpixels, settings.similarities) == (self.superpixels, self.similarities)
         return alike and least / SLACK <= settings.width * settings.height <= most * SLACK
 
     def like(self, other: "Survey") -> bool:
-        """Whether other photos, the smallest and the largest of them, were made like the run's."""
+        """Whether the photos of another survey, smallest to largest, were made like the run's."""
         sizes = (other.smallest, other.largest)
         return all(self.fits(Settings(other.superpixels, other.similarities, *size)) for size in sizes)
 
@@ -65,8 +65,8 @@ class Photos(NamedTuple):
 def begin(run: Path, shards: Sequence[Path], share: float) -> tuple[Survey, Photos]:
     """Read the photos of the shards once, hold out about `share` of them in whole groups, and write both files.
 
-    Raises Failure for a shard that is missing or damaged, photos made with different similarities or superpixels, or
-    none with a measured depth.
+    Raises Failure if a shard is missing or damaged, photos were made with different similarities or superpixels, or
+    none has measured depth.
     """
     photos: list[Photo] = []
     metres, pixels, logs, superpixels = 0.0, 0, 0.0, 0
@@ -74,7 +74,7 @@ def begin(run: Path, shards: Sequence[Path], share: float) -> tuple[Survey, Phot
         if photos and photo.settings[:2] != photos[0].settings[:2]:
             raise Failure(
                 f"{photo.source}: made with {made_with(photo)}, but {photos[0].source} with "
-                f"{made_with(photos[0])}; make all patches alike (make-patches --force)"
+                f"{made_with(photos[0])}; make all with the same settings (make-patches --force)"
             )
         photos.append(photo)
         depths, log_depths = (
@@ -84,7 +84,7 @@ def begin(run: Path, shards: Sequence[Path], share: float) -> tuple[Survey, Phot
         metres, pixels = metres + depths.sum(dtype=np.float64), pixels + depths.size
         logs, superpixels = logs + log_depths.sum(dtype=np.float64), superpixels + log_depths.size
     if not superpixels:
-        raise Failure("the shards hold no photo with a measured depth")
+        raise Failure("the shards hold no photo with measured depth; make them again with make-patches and to-tfrecord")
     groups = held_out_groups(Counter(photo.group for photo in photos), share)
     known = Photos([p for p in photos if p.group not in groups], [p for p in photos if p.group in groups])
     by_pixels = sorted((photo.settings.width * photo.settings.height, photo.settings[2:]) for photo in photos)
@@ -97,10 +97,10 @@ def begin(run: Path, shards: Sequence[Path], share: float) -> tuple[Survey, Phot
 
 
 def held_out_groups(sizes: Counter[str], share: float) -> set[str]:
-    """Groups that together have about `share` of the photos, the same each time; none where that is half a photo.
+    """Choose groups that together have about `share` of the photos, reproducibly; none if that is half a photo.
 
-    `sizes` has the photos of each group. Groups come in the order of a hash of their names; one that would take more
-    photos than wanted is passed over. Where all would, the smallest is taken.
+    `sizes` has the number of photos of each group. Groups come in the order of a hash of their names; one with too many
+    photos is skipped. If all have too many, the smallest is taken.
     """
     wanted, chosen = round(share * sizes.total()), set()
     if len(sizes) < 2 or not wanted:
@@ -112,10 +112,10 @@ def held_out_groups(sizes: Counter[str], share: float) -> set[str]:
 
 
 def go_on(run: Path, shards: Sequence[Path]) -> tuple[Survey, Photos]:
-    """The survey of a run that began before, and its photos as the shards hold them now.
+    """Return the survey of an existing run, and its photos as the shards hold them now.
 
-    Photos added and gone since are told and recorded. A new photo of a group that has one held out is held out, too.
-    Raises Failure for photos that were made with other settings than the run's.
+    Reports and records photos added and removed since. A new photo of a held-out group is held out too. Raises Failure
+    for photos made with other settings than the run's.
     """
     survey, then = read(run), read_photos(run)
     parts = {(source, digest): part for source, _, part, digest in then}
@@ -134,8 +134,8 @@ def go_on(run: Path, shards: Sequence[Path]) -> tuple[Survey, Photos]:
     if added or gone:
         changed = len({source for source, _ in added} & {source for source, _ in gone})
         say(
-            f"{run}: the photos are not those it was trained on so far: {added.total() - changed} added, "
-            f"{gone.total() - changed} gone, {changed} changed ({min(added or gone)[0]}, ...)"
+            f"{run}: the photos differ from those it was trained on before: {added.total() - changed} added, "
+            f"{gone.total() - changed} removed, {changed} changed ({min(added or gone)[0]}, ...)"
         )
         digest = write_photos(run, now)
         survey = survey._replace(photos=here.total(), held_out=len(now.held_out), digest=digest)
@@ -144,15 +144,15 @@ def go_on(run: Path, shards: Sequence[Path]) -> tuple[Survey, Photos]:
 
 
 def mismatch(photo: Photo, survey: Survey, run: Path) -> str:
-    """Why a photo is refused, naming what it was made with and what the run's were."""
+    """Explain why a photo is refused, with its settings and the run's."""
     return (
         f"{photo.source}: made with {made_with(photo)}, but {run} was trained on photos with "
-        f"{survey.made_with()}; make them alike (make-patches)"
+        f"{survey.made_with()}; make it with these (make-patches)"
     )
 
 
 def made_with(photo: Photo) -> str:
-    """What one photo was made with, for people."""
+    """Describe how one photo was made."""
     superpixels, similarities, width, height = photo.settings
     return in_words(superpixels, similarities, f"{width}×{height}")
 
@@ -172,25 +172,25 @@ def write_photos(run: Path, photos: Photos) -> str:
 
 
 def read_photos(run: Path) -> list[tuple[str, str, str, str]]:
-    """The lines of photos.tsv: source, group, part and digest of each photo; Failure where they are none."""
+    """Return the lines of photos.tsv: source, group, part and digest of each photo; raises Failure if not valid."""
     path = run / "photos.tsv"
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [tuple(row) for row in csv.reader(file, "excel-tab")]
     except FileNotFoundError:
-        raise Failure(f"{path}: missing; without it nobody knows which photos were held out") from None
+        raise Failure(f"{path}: missing, so the held-out photos are unknown; restore it, or train a new run") from None
     if any(len(row) != 4 or row[2] not in (TRAIN, HELD_OUT) for row in rows):
-        raise Failure(f"{path}: damaged")
+        raise Failure(f"{path}: damaged; restore it, or train a new run")
     return rows
 
 
 def read(run: Path) -> Survey:
-    """The survey of a run; Failure where there is none."""
+    """Return the survey of a run; raises Failure if there is none."""
     path = run / "survey.json"
     try:
         values = json.loads(path.read_text())
         if values.get("version") != VERSION:
-            raise Failure(f"{run}: a run of another version of depthfield; train it anew")
+            raise Failure(f"{run}: a run of another version of depthfield; train a new run")
         pairs = {name: tuple(values[name]) for name in ("similarities", "smallest", "largest")}
         return Survey(**values | pairs)
     except FileNotFoundError:

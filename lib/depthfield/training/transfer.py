@@ -1,4 +1,4 @@
-"""Weights from elsewhere to begin a training with: another run's, or a backbone's that was trained on ImageNet."""
+"""Start training with weights from elsewhere: from another run, or a backbone trained on ImageNet."""
 
 import json
 from collections.abc import Mapping
@@ -15,32 +15,31 @@ from depthfield.training import checkpoints, survey
 from depthfield.training import recipe as recipes
 from depthfield.training.survey import Survey
 
-RECORD = "init.json"  # in a run: where its weights are from, and the paths of those taken
+RECORD = "init.json"  # in a run: the source of its weights, and the paths of those taken
 
 
 def begin(model: DepthField, where: str, photos: Survey, run: Path) -> None:
-    """Take the weights `where` has for the model of `run`, tell which were taken and which not, and record them.
+    """Take weights from `where` for the model of `run`, report which were taken, and record them.
 
-    `where` is the folder of a run, whose photos must have been made as `photos` were; a file, `.weights.h5`, `.h5` or
-    `.keras`, of the model of keras.applications the encoder is made of; or "imagenet", where that can be downloaded.
-    Raises Failure where nothing fits.
+    `where` is the folder of a run whose photos were made like `photos`; a file, `.weights.h5`, `.h5` or `.keras`, of
+    the model of keras.applications that is the encoder; or "imagenet", to download them. Raises Failure if none fit.
     """
-    own = (model.tau.path, model.scale.path)  # they are set on photos held out here
+    own = (model.tau.path, model.scale.path)  # these are set on the held-out photos of this run
     variables = {variable.path: variable for variable in model.variables if variable.path not in own}
     found = of_run(Path(where), photos, run) if Path(where).is_dir() else of_backbone(model, where)
     fits = {path for path, value in found.items() if path in variables and variables[path].shape == value.shape}
     if not fits:
-        raise Failure(f"{where}: no weights that fit this recipe's network")
+        raise Failure(f"{where}: no weights fit this recipe's network; use the recipe that they belong to")
     for path in fits:
         variables[path].assign(found[path])
-    for name, paths in (("taken", fits), ("not taken, begun anew", variables.keys() - fits)):
+    for name, paths in (("taken", fits), ("not taken, initialised", variables.keys() - fits)):
         if paths:
             say(f"weights {name}: {', '.join(layers_of(paths))}")
     files.write_json(run / RECORD, {"from": where, "taken": sorted(fits)})
 
 
 def frozen(model: DepthField, run: Path) -> set[str]:
-    """The paths of the encoder's weights that were taken from elsewhere when `run` began."""
+    """Return the paths of the encoder's weights that were taken from elsewhere when `run` started."""
     record = run / RECORD
     if not record.exists():
         return set()
@@ -48,43 +47,43 @@ def frozen(model: DepthField, run: Path) -> set[str]:
 
 
 def layers_of(paths) -> list[str]:
-    """The layers that variables belong to, by name."""
+    """Return the names of the layers that variables belong to."""
     return sorted({path.removeprefix("field/").rpartition("/")[0] or path for path in paths})
 
 
 def of_run(other: Path, photos: Survey, run: Path) -> Mapping[str, np.ndarray]:
-    """The values of another run's model by the paths of its variables."""
+    """Return the values of another run's model by path."""
     newest = checkpoints.newest(other / "checkpoints")
     if newest is None:
-        raise Failure(f"{other}: no checkpoint to begin with")
+        raise Failure(f"{other}: no checkpoint to start from; train it first")
     its = survey.read(other)
     if not its.like(photos):
         raise Failure(f"{other}: trained on photos with {its.made_with()}, not with {photos.made_with()} as {run}")
     values = dict(newest.values)
     names, own = (recipes.load(str(folder / "recipe.toml")).similarities for folder in (other, run))
     if names != own:
-        say(f"{other}: its field has the similarities {','.join(names)}, not {','.join(own)}")
+        say(f"{other}: its field has the similarities {','.join(names)}, not {','.join(own)}; β is initialised")
         values.pop("field/beta", None)
     return values
 
 
 def of_backbone(model: DepthField, where: str) -> dict[str, np.ndarray]:
-    """Weights by the paths of the encoder's variables, from a model of keras.applications in a file or downloaded."""
+    """Return weights by path of the encoder's variables, from a file of keras.applications or a download."""
     name, encoder = getattr(model.network, "application", None), model.network.encoder
     if name is None:
-        raise Failure(f"{where}: this recipe's network has no backbone of keras.applications; begin with a run instead")
+        raise Failure(f"{where}: this recipe's network has no backbone of keras.applications; start from a run instead")
     source = {layer.name: layer.get_weights() for layer in backbone(name, where).layers}
     found = {}
     for layer in encoder.layers:
-        weights = zip(layer.weights, source.get(layer.name, []), strict=False)  # what does not fit is not taken
+        weights = zip(layer.weights, source.get(layer.name, []), strict=False)  # only fitting shapes are taken
         found |= {variable.path: value for variable, value in weights}
     return found
 
 
 def backbone(name: str, where: str) -> keras.Model:
-    """The model `name` of keras.applications with the weights of a file, or of "imagenet"."""
+    """Return the model `name` of keras.applications with the weights of a file, or of "imagenet"."""
     if where != "imagenet" and not Path(where).is_file():
-        raise Failure(f"{where}: no run, no file, and not the word imagenet")
+        raise Failure(f"{where}: no such run or file, and not the word imagenet")
     problem = None
     with tool.hushed():
         try:
@@ -92,7 +91,7 @@ def backbone(name: str, where: str) -> keras.Model:
                 return keras.models.load_model(where, compile=False)
             if where == "imagenet":
                 return encoders.whole(name, where)
-        except Exception as error:  # whatever Keras raises: no network, another format, a custom layer
+        except Exception as error:  # Keras raises many errors: no network, another format, a custom layer
             problem = error
         for top in (False, True) if problem is None else ():
             try:

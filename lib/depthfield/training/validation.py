@@ -1,4 +1,4 @@
-"""How good the model is on the training photos held out, and the uncertainty (τ and scale) that fits them."""
+"""Validation: scores on the held-out photos, and the uncertainty (τ and scale) that fits them."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ PICTURED = 3  # photos shown in TensorBoard
 
 
 class Validation:
-    """Photos measured whenever asked: those held out, whose `calibrate` sets τ and scale, or others in their place."""
+    """Scores the held-out photos, or other photos if there are none; with `calibrate`, also sets τ and scale."""
 
     def __init__(self, model: DepthField, photos: Sequence[Photo], batch_size: int, calibrate: bool):
         self.model, self.calibrate = model, calibrate
@@ -31,11 +31,11 @@ class Validation:
         return z, y, (y - batch["log_depth"]) / deviation, *terms
 
     def run(self) -> dict[str, float]:
-        """Measure the model, set its τ and scale to the best for held-out photos, and return scores by name.
+        """Score the model, set the τ and scale that are best for held-out photos, and return scores by name.
 
-        The scores are over superpixels, each against its mean measured depth: quick, and close to those over pixels.
-        `nll` is -log Pr(y | photo) a measured superpixel at that τ; `scale` is the root of the mean squared error in
-        deviations before it is applied; `unary_rel` is that of z without the field.
+        Scores are over superpixels, each against its mean measured depth: fast, and close to scores over pixels. `nll`
+        is -log Pr(y | photo) per measured superpixel at that τ; `scale` is the root of the mean squared error in units
+        of the deviations before scaling; `unary_rel` is rel of z without the field.
         """
         answers, unaries, squares, q, log_determinants, measured = [], [], 0.0, 0.0, 0.0, 0.0
         for batch in self.batches:
@@ -59,7 +59,7 @@ class Validation:
         return scores | {"unary_rel": unary["rel"], "nll": float(nll) / measured, "tau": tau, "scale": scale}
 
     def pictures(self) -> np.ndarray:
-        """photo | truth | prediction | uncertainty of the first photos, uint8 [P, H, 4W + gaps, 3]."""
+        """Return photo | truth | prediction | uncertainty of the first photos, uint8 [P, H, 4W + gaps, 3]."""
         panels = []
         for batch in self.pictured:
             photo = {name: value[0] for name, value in batch.items()}

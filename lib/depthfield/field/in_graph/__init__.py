@@ -1,5 +1,5 @@
-"""What a photo goes through before the network and after the field, in TensorFlow's operations, for models that leave.
+"""The steps before the network and after the field as TensorFlow operations, for exported models.
 
-Each module is its namesake one folder up, which says what is computed and why; tests hold the two equal. Only SLIC is
-another: see superpixels.
+Each module computes the same as its namesake one folder up, which explains it; tests compare the two. Only SLIC
+differs: see superpixels.
 """

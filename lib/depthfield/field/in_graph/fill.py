@@ -1,4 +1,4 @@
-"""From superpixels back to pixels, in TensorFlow's operations: field.fill.smooth."""
+"""Fill from superpixel values to pixels as TensorFlow operations; see field.fill.smooth."""
 
 import tensorflow as tf
 
@@ -7,12 +7,12 @@ from depthfield.field.in_graph import superpixels
 
 
 def smooth(values: tf.Tensor, image: tf.Tensor, labels: tf.Tensor, pairs: tf.Tensor) -> tf.Tensor:
-    """Each pixel's mean of its own superpixel and those that touch it, weighed by nearness and likeness of colour.
+    """Return each pixel's mean of its superpixel and its neighbours, weighted by distance and difference in colour.
 
     values float32 n×C; image uint8 H×W×3; labels int32 H×W; pairs int32 m×2. Returns float32 H×W×C.
     """
     count, (height, width) = tf.shape(values)[0], tf.unstack(tf.shape(labels))
-    # positions in superpixels' widths; in float64, as they go from 0 to hundreds and their differences matter
+    # positions in units of a superpixel's width; float64, because small differences of large values matter
     spacing = tf.sqrt(tf.cast(height * width, tf.float64) / tf.cast(count, tf.float64))
     position = tf.cast(superpixels.positions(height, width), tf.float64) / spacing
     exact = tf.concat([position, tf.cast(image, tf.float64) / COLOUR_REACH], axis=2)
@@ -37,7 +37,7 @@ def smooth(values: tf.Tensor, image: tf.Tensor, labels: tf.Tensor, pairs: tf.Ten
 
 
 def neighbour_table(pairs: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Each superpixel and those that touch it, int32 n×(1 + the most neighbours), padded by -1."""
+    """Return each superpixel with its neighbours, int32 n×(1 + the most neighbours), padded with -1."""
     itself = tf.range(count)
     owner = tf.concat([itself, pairs[:, 0], pairs[:, 1]], axis=0)
     other = tf.concat([itself, pairs[:, 1], pairs[:, 0]], axis=0)

@@ -1,6 +1,6 @@
-"""How alike two touching superpixels look, in TensorFlow's operations.
+"""Similarities of neighbouring superpixels as TensorFlow operations.
 
-Each similarity of field.similarity has its features here, by a function of the same name.
+Each similarity of field.similarity has a function of the same name here for its features.
 """
 
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ import tensorflow as tf
 from depthfield.field.in_graph import colour, superpixels
 from depthfield.field.similarity import HISTOGRAM_BINS, PATTERN_BINS, RING, SIMILARITIES, TEXTURE_PATCH
 
-GREY = (2125, 7154, 721)  # of 10000: skimage's rgb2gray, in whole numbers, so that what is equal compares as equal
+GREY = (2125, 7154, 721)  # of 10000: skimage's rgb2gray in whole numbers, so that equal values compare as equal
 
 
 def texture(image: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Square roots of the uniform-LBP histogram of the 8×8 grey patch at each superpixel; float64 n×58."""
+    """Return the square roots of the uniform-LBP histogram of the 8×8 grey patch at each superpixel; float64 n×58."""
     half, reach = TEXTURE_PATCH // 2, tf.range(TEXTURE_PATCH - 2)
     height, width = tf.unstack(tf.shape(labels))
     grey = tf.pad(tf.reduce_sum(tf.cast(image, tf.int32) * GREY, axis=2), [[half, half], [half, half]])
-    height, width = height + 2 * half - 2, width + 2 * half - 2  # of the pixels that have a full ring
+    height, width = height + 2 * half - 2, width + 2 * half - 2  # pixels that have a full ring
     centre = grey[1:-1, 1:-1]
     codes = tf.zeros_like(centre)
     for bit, (down, right) in enumerate(RING):
@@ -36,19 +36,19 @@ def texture(image: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def colour_histogram(image: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Shares of a superpixel's pixels in 11 equal bins of each RGB channel; float64 n×33."""
+    """Return the shares of a superpixel's pixels in 11 equal bins per RGB channel; float64 n×33."""
     bins = tf.reshape(tf.cast(image, tf.int32) * HISTOGRAM_BINS // 256, [-1, 3])
     flat, count = tf.reshape(labels, [-1]), superpixels.number(labels)
     return tf.concat([histogram(flat, bins[:, channel], count, HISTOGRAM_BINS) for channel in range(3)], axis=1)
 
 
 def mean_colour(image: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Mean CIE LUV of each superpixel; float64 n×3."""
+    """Return the mean CIE LUV of each superpixel; float64 n×3."""
     return superpixels.mean(labels, colour.luv(tf.cast(image, tf.float64) / 255), superpixels.number(labels))
 
 
 def histogram(owner: tf.Tensor, bins: tf.Tensor, count: tf.Tensor, width: int) -> tf.Tensor:
-    """Normalised histograms, float64 count×width, of `bins` for each `owner`, two int32 of one length."""
+    """Return normalised histograms, float64 count×width, of `bins` for each `owner`, two int32 of one length."""
     counts = tf.math.bincount(owner * width + bins, minlength=count * width, maxlength=count * width, dtype=tf.float64)
     counts = tf.reshape(counts, [count, width])
     return counts / tf.reduce_sum(counts, axis=1, keepdims=True)
@@ -57,7 +57,7 @@ def histogram(owner: tf.Tensor, bins: tf.Tensor, count: tf.Tensor, width: int) -
 def similarities(
     image: tf.Tensor, labels: tf.Tensor, pairs: tf.Tensor, names: Sequence[str], wanted: Sequence[str]
 ) -> tf.Tensor:
-    """The similarities `names` of each pair of superpixels, float32 m×K in [0, 1]; 0 for those that are not `wanted`.
+    """Return the similarities `names` of each pair, float32 m×K in [0, 1]; 0 for pairs that are not `wanted`.
 
     image uint8 H×W×3, labels int32 H×W, pairs int32 m×2.
     """

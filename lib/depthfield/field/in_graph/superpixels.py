@@ -1,8 +1,8 @@
-"""Superpixels of a photo and which of them touch, in TensorFlow's operations.
+"""Superpixels of a photo and their pairs as TensorFlow operations.
 
 Labels are int32 H×W, 0..n-1, each used. Square cells are those of field.superpixels. SLIC (Achanta et al. 2012) is
-k-means of colour and place; here a pixel chooses among the centres of its cell and the eight around it in a fixed
-grid, in place of all whose window holds it.
+k-means of colour and position; here a pixel chooses among the centres of its own cell and the eight around it in a
+fixed grid, not among all centres whose window contains it.
 """
 
 import tensorflow as tf
@@ -10,15 +10,15 @@ import tensorflow as tf
 from depthfield.field.in_graph import colour
 from depthfield.field.superpixels import REFERENCE_PIXELS, SMALLEST, parse
 
-COMPACTNESS = 10.0  # units of Lab that weigh as much as the distance of two centres
-ITERATIONS = 5  # 10 and 20 changed no score
+COMPACTNESS = 10.0  # units of Lab that count as much as the distance of two centres
+ITERATIONS = 5  # 10 and 20 did not change scores
 AROUND = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1))
 
 
 def segment(image: tf.Tensor, setting: str) -> tf.Tensor:
     """Divide a photo, uint8 H×W×3, into superpixels by `setting` (see field.superpixels.parse).
 
-    Asserts, with a line that says so, that the photo is large enough for one.
+    Asserts that the photo is large enough for one superpixel.
     """
     method, size = parse(setting)
     height, width = tf.unstack(tf.shape(image)[:2])
@@ -35,7 +35,7 @@ def segment(image: tf.Tensor, setting: str) -> tf.Tensor:
 
 
 def slic(image: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """About `count` superpixels that follow colours; some labels may be unused. Colours are weighed as by skimage."""
+    """Divide into about `count` superpixels that follow colours, weighted as in skimage; some labels may be unused."""
     height, width = tf.unstack(tf.shape(image)[:2])
     spacing = tf.sqrt(tf.cast(height * width, tf.float32) / tf.cast(count, tf.float32))
     rows, columns = (
@@ -57,7 +57,7 @@ def slic(image: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
         return labels
 
     def moved(centres: tf.Tensor) -> tf.Tensor:
-        """Each to the mean of the pixels nearest to it; where it has none it stays."""
+        """Move each centre to the mean of the pixels nearest to it; one without pixels stays."""
         labels = nearest(centres)
         used = tf.math.bincount(tf.reshape(labels, [-1]), minlength=rows * columns) > 0
         return tf.where(used[:, None], mean(labels, pixels, rows * columns), centres)
@@ -69,13 +69,13 @@ def slic(image: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 
 def numbered(labels: tf.Tensor) -> tf.Tensor:
-    """Labels without gaps, in the same order."""
+    """Renumber labels without gaps, in the same order."""
     used = tf.math.bincount(tf.reshape(labels, [-1])) > 0
     return tf.gather(tf.cumsum(tf.cast(used, tf.int32)) - 1, labels)
 
 
 def pairs(labels: tf.Tensor) -> tf.Tensor:
-    """The pairs of superpixels that share an edge between two pixels: int32 m×2, p < q, each once, ascending."""
+    """Return the pairs of superpixels that share an edge between two pixels: int32 m×2, p < q, each once, ascending."""
     ends = [(labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])]
     p, q = (tf.concat([tf.reshape(end, [-1]) for end in side], axis=0) for side in zip(*ends, strict=True))
     edge = tf.where(p != q)[:, 0]
@@ -86,16 +86,16 @@ def pairs(labels: tf.Tensor) -> tf.Tensor:
 
 
 def number(labels: tf.Tensor) -> tf.Tensor:
-    """n, int32."""
+    """Return n, int32."""
     return tf.reduce_max(labels) + 1
 
 
 def positions(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Row and column of each pixel, int32 H×W×2."""
+    """Return row and column of each pixel, int32 H×W×2."""
     return tf.stack(tf.meshgrid(tf.range(height), tf.range(width), indexing="ij"), axis=2)
 
 
 def mean(labels: tf.Tensor, values: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """The mean of `values`, float H×W×C, over each superpixel's pixels; n×C for n = `count`."""
+    """Return the mean of `values`, float H×W×C, over each superpixel's pixels; n×C for n = `count`."""
     flat = tf.reshape(values, [-1, values.shape[2]])
     return tf.math.unsorted_segment_mean(flat, tf.reshape(labels, [-1]), count)

@@ -1,8 +1,8 @@
-"""Furnished rooms, rendered: photos with exact depth for whoever has no dataset yet, stored in NYU's own layout.
+"""Rendered rooms: photos of furnished rooms with exact depth, for users without a dataset, in NYU's layout.
 
-A room depends on (seed, split, index, size) alone. Sines, powers and all else whose last bits differ between machines
-are computed in float64; the photo is rounded to 8 bits and depth to a tenth of a millimetre, so they practically never
-show.
+A room depends only on (seed, split, index, size). Sines, powers and other functions whose last bits differ between
+machines are computed in float64; photos are rounded to 8 bits and depth to a tenth of a millimetre, so that the
+differences practically never show.
 """
 
 from collections.abc import Iterable
@@ -22,23 +22,23 @@ from depthfield.tool import UsageError, cores, parallel, progress
 SPLITS = ("train", "test")
 SMALLEST = 16  # pixels
 MATLAB_HEADER = b"MATLAB 7.3 MAT-file, Platform: depthfield, Created by: fetch-dataset rooms HDF5 schema 1.00 ."
-SENSOR_REACH = 9.0  # metres, beyond which a depth camera measures nothing
+SENSOR_REACH = 9.0  # metres: range of the depth camera
 
 
 class Rendered(NamedTuple):
     image: np.ndarray  # uint8 H×W×3 RGB
-    depth: np.ndarray  # float32 H×W metres along the optical axis, exact at the pixel's middle
-    measured: np.ndarray  # the same as a depth camera would have it: 0 where it gives nothing
-    kind: str  # of room
+    depth: np.ndarray  # float32 H×W metres along the optical axis, exact at the pixel's centre
+    measured: np.ndarray  # the same as a depth camera would measure, 0 for no measurement
+    kind: str  # the kind of room
     camera: Camera
 
 
 def render(seed: int, split: str, index: int, size: tuple[int, int]) -> Rendered:
-    """The room `index` of a split ("train" or "test") as a photo of size (height, width)."""
+    """Render room `index` of a split ("train" or "test") as a photo of size (height, width)."""
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     room = scene.furnish(rng)
     camera = scene.stand(rng, room)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # rays along a face; they miss
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # rays parallel to a face miss it
         view = photo.look(room, camera, size)
         image = photo.develop(rng, photo.shine(room, camera, view), view.seen * 4 + view.side)
     depth = np.round(view.depth, 4).astype(np.float32)
@@ -46,7 +46,7 @@ def render(seed: int, split: str, index: int, size: tuple[int, int]) -> Rendered
 
 
 def sensed(rng: np.random.Generator, view: photo.View) -> np.ndarray:
-    """Depth with the holes a structured-light camera leaves: at edges, on glass and dark faces, far away; float32."""
+    """Return float32 depth with the holes of a structured-light camera: at edges, on glass, on dark faces, far away."""
     depth = np.round(view.depth, 4)
     edge = np.zeros(depth.shape, bool)
     for axis in (0, 1):
@@ -60,7 +60,7 @@ def sensed(rng: np.random.Generator, view: photo.View) -> np.ndarray:
 
 
 def neighbours(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Views of all but the last and all but the first along an axis."""
+    """Return views of all but the last and of all but the first along an axis."""
     return (values[:-1], values[1:]) if axis == 0 else (values[:, :-1], values[:, 1:])
 
 
@@ -69,13 +69,13 @@ def write(
 ) -> None:
     """Render rooms into RAW/nyu_depth_v2_labeled.mat and RAW/splits.mat, each whole or not at all.
 
-    size is (height, width) in pixels; jobs how many processes, by default one a core. Raises UsageError for no rooms,
-    or photos below 16×16.
+    size is (height, width) in pixels; jobs is the number of processes, one per core by default. Raises UsageError for
+    no rooms, or photos smaller than 16×16.
     """
     if train < 0 or test < 0 or train + test < 1:
-        raise UsageError(f"{train} training and {test} test rooms are none to render")
+        raise UsageError(f"--count {train},{test}: no rooms to render")
     if min(size) < SMALLEST:
-        raise UsageError(f"rooms of {size[1]}×{size[0]} pixels are too small; {SMALLEST}×{SMALLEST} is the least")
+        raise UsageError(f"--size {size[0]}x{size[1]}: too small; the minimum is {SMALLEST}x{SMALLEST} pixels")
     wanted = [("train", index) for index in range(train)] + [("test", index) for index in range(test)]
     rendered = parallel(partial(render_one, seed=seed, size=size), wanted, min(jobs or cores(), len(wanted)))
     with files.whole(raw / "nyu_depth_v2_labeled.mat") as temporary:
@@ -90,7 +90,7 @@ def render_one(wanted: tuple[str, int], seed: int, size: tuple[int, int]) -> Ren
 
 
 def store(path: Path, rooms: Iterable[Rendered], count: int, size: tuple[int, int]) -> None:
-    """Write rooms as they come in the layout of nyu_depth_v2_labeled.mat: MATLAB 7.3, axes reversed, one chunk each."""
+    """Write rooms one by one in the layout of nyu_depth_v2_labeled.mat: MATLAB 7.3, axes reversed, one chunk each."""
     height, width = size
     with h5py.File(path, "w", userblock_size=512) as file:
         images = file.create_dataset("images", (count, 3, width, height), "u1", **chunked(3, width, height))
@@ -110,12 +110,12 @@ def store(path: Path, rooms: Iterable[Rendered], count: int, size: tuple[int, in
 
 
 def chunked(*shape: int) -> dict:
-    """How an array of one photo an entry is stored: quick to write, a photo read by itself."""
+    """Return HDF5 settings for an array with one entry per photo: fast to write, each photo readable alone."""
     return {"chunks": (1, *shape), "compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 
 def write_cells(file: h5py.File, name: str, texts: list[str]) -> None:
-    """A MATLAB cell array of strings, as 1×N references to uint16 arrays of their characters."""
+    """Write a MATLAB cell array of strings: 1×N references to uint16 arrays of their characters."""
     cells = file.create_dataset(name, (1, len(texts)), h5py.ref_dtype)
     cells.attrs["MATLAB_class"] = np.bytes_("cell")
     for index, text in enumerate(texts):

@@ -17,7 +17,7 @@ class Style(NamedTuple):
     """The colours a room's furniture shares, linear RGB."""
 
     wood: np.ndarray
-    front: np.ndarray  # of cupboards and drawers
+    front: np.ndarray  # colour of cupboards and drawers
     cloth: np.ndarray
     accent: np.ndarray
     metal: np.ndarray
@@ -366,17 +366,17 @@ def shade(rng: Random, s: Style) -> Surface:
 
 
 def dim(solids: Piece) -> Piece:
-    """The solids as they are when the light is off."""
+    """Return the solids with their light off."""
     return [solid._replace(surface=solid.surface._replace(glow=0.0)) for solid in solids]
 
 
 def unshadowed(solid: Solid) -> Solid:
-    """What surrounds a light must not shade it."""
+    """Return a solid that throws no shadow, for the shade around a light."""
     return solid._replace(casts=False)
 
 
 def floor_lamp(rng: Random, s: Style) -> Piece:
-    """Its shade comes last: that is where the light is."""
+    """A floor lamp; its shade, which has the light, comes last."""
     metal, h = painted(s.metal, 0.3), rng.uniform(1.35, 1.7)
     out = [tube(0, 0, 0, 0.15, 0.025, metal, 0.14), tube(0, 0, 0.02, 0.012, h, metal)]
     r = rng.uniform(0.14, 0.22)
@@ -429,7 +429,7 @@ def vase(rng: Random, s: Style, size: float = 1.0) -> Piece:
 
 
 def ornament(rng: Random, r: float, h: float) -> Piece:
-    """Something that fits in a circle of radius r below the height h."""
+    """An object that fits into a circle of radius r and the height h."""
     glaze, kind = painted(any_colour(rng), 0.25), rng.integers(4)
     if kind == 0:
         return [ball(0, 0, 0, r, r, min(r, h / 2), glaze)]
@@ -441,7 +441,7 @@ def ornament(rng: Random, r: float, h: float) -> Piece:
 
 
 def small_thing(rng: Random, s: Style) -> Piece:
-    """What stands about on tables: mugs, bowls of fruit, bottles, books, vases."""
+    """A small object on a table: mug, bowl of fruit, bottle, book, vase."""
     kind, tone = rng.integers(6), painted(any_colour(rng), 0.2)
     if kind == 0:
         return [tube(0, 0, 0, 0.04, 0.1, tone)]
@@ -488,7 +488,7 @@ def on_top(rng: Random, s: Style, w: float, d: float, z: float, count: int) -> P
 
 
 def toy(rng: Random, s: Style) -> Piece:
-    """What lies about on floors: balls, cartons, baskets, a stack of books."""
+    """A small object on the floor: ball, carton, basket, stack of books."""
     kind, tone = rng.integers(4), painted(any_colour(rng), 0.15)
     if kind == 0:
         r = rng.uniform(0.08, 0.2)

@@ -1,4 +1,4 @@
-"""The photo of a room and its depth: rays cast, light gathered, and what a sensor makes of it."""
+"""The photo of a room and its depth: cast rays, collect light, and simulate a sensor."""
 
 from typing import NamedTuple
 
@@ -8,11 +8,11 @@ from depthfield.samples.rooms.camera import Camera, axes, focal_length, grid
 from depthfield.samples.rooms.scene import Light, Room
 from depthfield.samples.rooms.shapes import Solid, crossing, frames, outward, slabs
 
-TILE = 8  # senders; shadows are looked for tile by tile
-APART = 2  # every second pixel of every second row sends a ray for shadows; smooth() fills the rest
-PATTERN = np.array([[0, 9, 3, 14], [12, 5, 11, 6], [2, 13, 1, 10], [8, 7, 15, 4]])  # which of 16 rays it sends
+TILE = 8  # shadow rays per tile side; shadows are computed tile by tile
+APART = 2  # every second pixel of every second row sends a shadow ray; smooth() fills the rest
+PATTERN = np.array([[0, 9, 3, 14], [12, 5, 11, 6], [2, 13, 1, 10], [8, 7, 15, 4]])  # which of 16 rays a pixel sends
 NEAR = 0.05  # metres
-SMALL = 0.011  # metres: what is thinner in two directions throws no shadow worth its time
+SMALL = 0.011  # metres: objects thinner in two directions throw no shadow
 NEIGHBOURS = (
     (2, 0),
     (-2, 0),
@@ -30,7 +30,7 @@ NEIGHBOURS = (
 
 
 class View(NamedTuple):
-    """What each pixel's middle sees. Arrays are H×W, or 3×H×W in world coordinates."""
+    """What the centre of each pixel sees. Arrays are H×W, or 3×H×W in world coordinates."""
 
     seen: np.ndarray  # int: 0..5 a side of the room, 6 + i the solid i
     depth: np.ndarray  # metres along the optical axis
@@ -44,7 +44,7 @@ class View(NamedTuple):
 
 
 def cast(room: Room, camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """What the middles of the pixels see (H×W int: 0..5 the room's sides, 6 + i its solid i), and how deep it lies (H×W
+    """Return what the pixel centres see (H×W int: 0..5 sides of the room, 6 + i its solid i) and its depth (H×W
     float64, metres along the optical axis).
     """
     across, down = grid(camera, size)
@@ -74,7 +74,7 @@ def cast(room: Room, camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray,
 
 
 def outlines(centres, turn, half, eye, basis, across, down) -> np.ndarray:
-    """For each solid the rectangle of pixels that can see it: top, bottom, left, right (n×4 int), empty if none."""
+    """Return for each solid the rectangle of pixels that can see it: top, bottom, left, right (n×4 int), or empty."""
     corners = np.array([(a, b, c) for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)], float)
     world = centres[:, None] + np.einsum("ski,sij->skj", corners * half[:, None], turn) - eye
     x, y, z = np.moveaxis(world @ basis.T, 2, 0)  # n×8 each
@@ -96,7 +96,7 @@ def outlines(centres, turn, half, eye, basis, across, down) -> np.ndarray:
 
 
 def look(room: Room, camera: Camera, size: tuple[int, int]) -> View:
-    """Cast the rays and paint what they meet."""
+    """Cast the rays and paint the surfaces that they hit."""
     seen, depth = cast(room, camera, size)
     count = depth.size
     across, down = grid(camera, size)
@@ -106,7 +106,7 @@ def look(room: Room, camera: Camera, size: tuple[int, int]) -> View:
     ).reshape(3, count)
     ray = (point - eye[:, None]) / depth.ravel()
     footprint = depth.ravel() / focal_length(camera, size)
-    # Everything is done in the order of what is seen, where each surface's pixels are one slice.
+    # Pixels are processed in the order of surfaces, so that the pixels of each are one slice.
     order = np.argsort(seen.ravel(), kind="stable")
     ids, starts = np.unique(seen.ravel()[order], return_index=True)
     back = np.empty_like(order)
@@ -131,7 +131,7 @@ def look(room: Room, camera: Camera, size: tuple[int, int]) -> View:
             local, side[at] = outward(solid, q)
             normal[:, at] = turned(turn.T, local)
         facing = -(normal[:, at] * ray[:, at]).sum(0)
-        # A pixel covers more of a slanted face; the root stands between its two widths there.
+        # A pixel covers more of a slanted face; the root lies between its two widths there.
         blur = footprint[at] / np.sqrt(np.maximum(facing, 0.05))
         albedo[:, at] = surface.paint(q, half, side[at], blur)
         glow[at], gloss[at], glass[at] = surface.glow, surface.gloss, surface.glass
@@ -142,13 +142,13 @@ def look(room: Room, camera: Camera, size: tuple[int, int]) -> View:
 
 
 def turned(turn: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Vectors (3×n) turned about the vertical; written out because a matrix product's last bits differ by machine."""
+    """Turn vectors (3×n) about the vertical; written out because the last bits of matrix products differ by machine."""
     x, y, z = vectors
     return np.stack([turn[0, 0] * x + turn[0, 1] * y, turn[1, 0] * x + turn[1, 1] * y, z])
 
 
 def tiled(image: np.ndarray) -> np.ndarray:
-    """An image (...×H×W) as tiles (...×tiles×pixels); those at the far edges are filled up with the last pixel."""
+    """Split an image (...×H×W) into tiles (...×tiles×pixels); tiles at the far edges are padded with the last pixel."""
     *more, height, width = image.shape
     rows, columns = -(-height // TILE), -(-width // TILE)
     fill = [(0, 0)] * len(more) + [(0, rows * TILE - height), (0, columns * TILE - width)]
@@ -157,21 +157,22 @@ def tiled(image: np.ndarray) -> np.ndarray:
 
 
 def untiled(tiles: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The image (H×W) of which these are the tiles."""
+    """Join tiles to an image (H×W)."""
     rows, columns = -(-size[0] // TILE), -(-size[1] // TILE)
     parts = np.moveaxis(tiles.reshape(rows, columns, TILE, TILE), 2, 1)
     return parts.reshape(rows * TILE, columns * TILE)[: size[0], : size[1]]
 
 
 def blocked(solids: list[Solid], start: np.ndarray, way: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Whether a solid stands between start and start + way (3×tiles×pixels each, metres), where wanted (tiles×pixels
-    bool, as is the answer).
+    """Return whether a solid stands between start and start + way (3×tiles×pixels each, metres), where wanted.
+
+    wanted and the result are tiles×pixels bool.
     """
     shut = np.zeros(wanted.shape, bool)
     if not solids:
         return shut
     centres, turn, half = frames(solids)
-    # All rays of a tile run inside the larger of the boxes around their starts and their ends as it moves along them.
+    # All rays of a tile run inside the larger of the boxes around their starts and their ends, as it moves along them.
     ends = start + way
     (low, high), (last_low, last_high) = ((a.min(2), a.max(2)) for a in (start, ends))
     middle, last = (low + high) / 2, (last_low + last_high) / 2
@@ -199,14 +200,14 @@ def blocked(solids: list[Solid], start: np.ndarray, way: np.ndarray, wanted: np.
 
 
 def senders(size: tuple[int, int]) -> np.ndarray:
-    """Which pixels send a ray for shadows, H×W bool."""
+    """Return which pixels send a shadow ray, H×W bool."""
     sent = np.zeros(size, bool)
     sent[::APART, ::APART] = True
     return sent
 
 
 def smooth(share: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """The mean (H×W) over the rays sent within 8×8 pixels of the same surface: all of PATTERN, inside a surface."""
+    """Return the mean (H×W) over the rays within 8×8 pixels of the same surface: all of PATTERN, inside a surface."""
     sent = senders(share.shape)
     total, count = share * sent, sent.astype(np.float32)
     for axis in (0, 1):
@@ -227,13 +228,13 @@ def smooth(share: np.ndarray, key: np.ndarray) -> np.ndarray:
 
 
 def shine(room: Room, camera: Camera, view: View) -> np.ndarray:
-    """Linear RGB of what reaches the camera, 3×H×W."""
+    """Return the linear RGB that reaches the camera, 3×H×W."""
     size = view.depth.shape
     key = view.seen * 4 + view.side
     sent = (..., slice(None, None, APART), slice(None, None, APART))  # the pixels of senders()
     rows, columns = view.depth[sent].shape
     ray = tiled(np.tile(PATTERN, (rows // 4 + 1, columns // 4 + 1))[:rows, :columns])
-    # Sums, products and roots alone: those are the same on every machine in float32 too, and twice as fast.
+    # Only sums, products and roots: these are the same on all machines in float32 too, and twice as fast.
     point, normal = view.point.astype(np.float32), view.normal.astype(np.float32)
     start = tiled(point[sent] + np.float32(2e-3) * normal[sent])
     solids = [solid for solid in room.solids if solid.casts and sorted(solid.half)[1] > SMALL]
@@ -264,29 +265,27 @@ def shine(room: Room, camera: Camera, view: View) -> np.ndarray:
 
 
 def column(vector) -> np.ndarray:
-    """A vector of 3 as float32 3×1×1."""
+    """Return a vector of 3 as float32 3×1×1."""
     return np.array(vector, np.float32)[:, None, None]
 
 
 def strongest(lights: list[Light]) -> list[Light]:
-    """The three that matter most: each costs as much as all the rest of a photo."""
+    """Return the three strongest lights: each costs as much time as the rest of a photo."""
     return sorted(lights, key=lambda light: -float(light.colour.sum()))[:3]
 
 
 def lamp_points(lamp: Light) -> np.ndarray:
-    """Sixteen points spread over a light, 3×16."""
+    """Return sixteen points spread over a light, 3×16."""
     steps = (np.arange(4) - 1.5) / 2
     across, up = (a.ravel() for a in np.meshgrid(steps, steps))
     return lamp.centre[:, None] + lamp.edges[0][:, None] * across + lamp.edges[1][:, None] * up
 
 
 def around(room: Room, point: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """The share of the light from everywhere that reaches the points (3×H×W), H×W: less where walls and solids are
-    close.
-    """
+    """Return the share of ambient light that reaches the points (3×H×W), H×W: less near walls and solids."""
     hidden = np.zeros(point.shape[1:], np.float32)
     for rows, columns in NEIGHBOURS:
-        # What the photo itself shows around a pixel stands for all that surrounds the point.
+        # The photo's content around a pixel stands for the surroundings of its point.
         here, there = shifted(rows, columns)
         way = point[there] - point[here]
         square = (way * way).sum(0) + np.float32(1e-6)
@@ -301,7 +300,7 @@ def around(room: Room, point: np.ndarray, normal: np.ndarray) -> np.ndarray:
 
 
 def shifted(rows: int, columns: int) -> tuple[tuple, tuple]:
-    """Two windows of an image (any×H×W), the second so many rows and columns further."""
+    """Return two windows of an image (any×H×W), the second shifted by rows and columns."""
     here, there = [slice(None)], [slice(None)]
     for n in (rows, columns):
         here.append(slice(None, -n) if n > 0 else slice(-n, None))
@@ -310,7 +309,7 @@ def shifted(rows: int, columns: int) -> tuple[tuple, tuple]:
 
 
 def develop(rng: np.random.Generator, radiance: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """The photo, uint8 H×W×3: exposure, lens, noise and quantisation."""
+    """Return the photo, uint8 H×W×3: exposure, lens, noise and quantisation."""
     _, height, width = radiance.shape
     luminance = 0.3 * radiance[0] + 0.59 * radiance[1] + 0.11 * radiance[2]
     level = np.sort(luminance[::2, ::2].ravel())

@@ -1,4 +1,4 @@
-"""A furnished room: its walls, what stands in it and where, and its lamps."""
+"""A furnished room: its walls, furniture, positions and lamps."""
 
 import math
 from typing import NamedTuple
@@ -12,22 +12,22 @@ from depthfield.samples.rooms.textures import Surface, colour
 
 KINDS = ("bedroom", "living_room", "dining_room", "office", "kitchen")
 WALLS = 4  # numbered by the side of the room they bound: x = 0, x = width, y = 0, y = length
-GAP = 0.02  # metres between a wall and what stands against it
-CLEARANCE = 0.45  # metres from the camera to the next thing
-TRIES = 16  # places for the camera, of which the one with most to see is taken
+GAP = 0.02  # metres between a wall and furniture against it
+CLEARANCE = 0.45  # metres from the camera to the nearest object
+TRIES = 16  # positions tried for the camera; the one that sees most is used
 
 
 class Light(NamedTuple):
-    """A lamp or a window: a parallelogram that shines."""
+    """A lamp or a window: a parallelogram that emits light."""
 
     centre: np.ndarray  # 3, metres
     edges: np.ndarray  # 2×3, metres: from the centre to the middles of two sides
     colour: np.ndarray  # 3, linear RGB: what reaches a surface one metre away
-    normal: np.ndarray | None  # 3, into the room; None for a lamp, which shines to all sides
+    normal: np.ndarray | None  # 3, into the room; None for a lamp, which shines in all directions
 
 
 class Room(NamedTuple):
-    """The inside of the box from (0, 0, 0) to `size`, and what it holds. Metres, z upwards."""
+    """The inside of the box from (0, 0, 0) to `size`, and its contents. Metres, z upwards."""
 
     kind: str
     size: tuple[float, float, float]
@@ -38,7 +38,7 @@ class Room(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What is taken already: upright boxes, each a lower and an upper corner."""
+    """Occupied space: upright boxes, each with a lower and an upper corner."""
 
     low: list[np.ndarray]
     high: list[np.ndarray]
@@ -52,11 +52,11 @@ class Place(NamedTuple):
 
 
 def furnish(rng: np.random.Generator) -> Room:
-    """A room as the random numbers have it. Everything stands on the floor or on something, or hangs; nothing is
-    inside anything else but for the legs of a chair under a table.
+    """Build a random room. Everything stands on the floor or on something, or hangs; nothing overlaps but the legs of
+    a chair under a table.
     """
     kind = KINDS[rng.integers(len(KINDS))]
-    # from box rooms to halls: on a logarithmic scale, as rooms are
+    # from box rooms to halls, on a logarithmic scale
     across = math.exp(rng.uniform(math.log(2.4), math.log(8.0)))
     size = (across, min(across * rng.uniform(1.0, 1.7), 12.0), rng.uniform(2.35, 2.8) + 0.06 * across)
     night = rng.random() < 0.3
@@ -128,7 +128,7 @@ def floor(rng: np.random.Generator, kind: str, wood: np.ndarray, seed: int) -> S
 
 
 def on_wall(wall: int, along: float, size: tuple, off: float = 0.0) -> tuple[float, float, float]:
-    """(x, y, yaw) that bring something whose back is at y = 0 and faces +y to a place on a wall, `off` metres in."""
+    """Return (x, y, yaw) that move a piece with its back at y = 0, facing +y, to a wall, `off` metres from it."""
     width, length, _ = size
     return (
         (off, along, math.pi / 2),
@@ -139,7 +139,7 @@ def on_wall(wall: int, along: float, size: tuple, off: float = 0.0) -> tuple[flo
 
 
 def fit_wall(rng, solids: list[Solid], z: float, size: tuple, taken: Place, margin=0.03, tries=12) -> tuple | None:
-    """A place at a wall, at height z, where the solids meet nothing: the solids there and (x, y, yaw)."""
+    """Find a free place at a wall, at height z: returns the placed solids and (x, y, yaw), or None."""
     low, high = bounds(solids)
     for _ in range(tries):
         wall = int(rng.integers(WALLS))
@@ -156,7 +156,7 @@ def fit_wall(rng, solids: list[Solid], z: float, size: tuple, taken: Place, marg
 
 
 def against_wall(rng: np.random.Generator, piece: list[Solid], size: tuple, taken: Place, solids: list[Solid]) -> None:
-    """Put a piece with its back to a wall, if there is room."""
+    """Place a piece with its back to a wall, if there is room."""
     if bounds(piece)[1][2] < size[2] - 0.05 and (fit := fit_wall(rng, piece, 0.0, size, taken)):
         there, lower, upper, _, _ = fit
         taken.take(lower, upper)
@@ -164,7 +164,7 @@ def against_wall(rng: np.random.Generator, piece: list[Solid], size: tuple, take
 
 
 def anywhere(rng: np.random.Generator, piece: list[Solid], size: tuple, taken: Place, solids: list[Solid]) -> None:
-    """Put a piece on the floor away from the walls, if there is room."""
+    """Place a piece on the floor away from the walls, if there is room."""
     for _ in range(10):
         yaw = rng.integers(4) * math.pi / 2 + rng.normal(0, 0.25)
         there = placed(piece, rng.uniform(0.3, size[0] - 0.3), rng.uniform(0.3, size[1] - 0.3), 0.0, yaw)
@@ -177,7 +177,7 @@ def anywhere(rng: np.random.Generator, piece: list[Solid], size: tuple, taken: P
 
 
 def wall_pieces(rng: np.random.Generator, kind: str, size: tuple) -> list:
-    """What stands at the walls, the largest first."""
+    """Choose the pieces at the walls, the largest first."""
     f = furniture
     must, may = {
         "bedroom": ([f.bed, f.wardrobe], [f.bedside, f.drawers, f.desk, f.bookshelf, f.armchair, f.plant, f.bedside]),
@@ -192,7 +192,7 @@ def wall_pieces(rng: np.random.Generator, kind: str, size: tuple) -> list:
 
 
 def free_pieces(rng: np.random.Generator, kind: str, size: tuple) -> list:
-    """What stands in the middle, the largest first."""
+    """Choose the pieces in the middle, the largest first."""
     f = furniture
     must, may = {
         "bedroom": ([], [f.armchair, f.stool, f.chair, f.toy, f.toy]),
@@ -207,7 +207,7 @@ def free_pieces(rng: np.random.Generator, kind: str, size: tuple) -> list:
 
 
 def openings(rng, size: tuple, style, night: bool, sides: tuple, taken: Place, solids: list[Solid]) -> list[Light]:
-    """Doors, windows with their curtains, and what breaks the walls; the windows' light."""
+    """Add doors, windows with curtains, and chimney breasts or pillars; returns the light of the windows."""
     lights, white = [], furniture.painted(colour(0.1, 0.03, 0.92), 0.1)
     if rng.random() < 0.35:  # a chimney breast or a pillar, papered like the wall
         w, d = rng.uniform(0.5, 1.6), rng.uniform(0.25, 0.6)
@@ -322,7 +322,7 @@ def lay_rug(rng: np.random.Generator, size: tuple, solids: list[Solid]) -> None:
 
 
 def lamps(rng: np.random.Generator, size: tuple, style, night: bool, taken: Place, solids: list[Solid]) -> list[Light]:
-    """What hangs from the ceiling, and floor lamps; at night all of it is on."""
+    """Add ceiling and floor lamps; at night all are on."""
     lights, warm = [], np.array([1.0, 0.72, 0.45]) ** rng.uniform(0.4, 1.0)
     middle = (size[0] / 2 + rng.normal(0, 0.2), size[1] / 2 + rng.normal(0, 0.3))
     on = night or rng.random() < 0.4
@@ -365,15 +365,15 @@ def lamps(rng: np.random.Generator, size: tuple, style, night: bool, taken: Plac
 
 
 def ambient(rng, size: tuple, sides: tuple, lights: list[Light]) -> np.ndarray:
-    """What light there is after many bounces: in proportion to all that shines, and to the inverse of the walls."""
+    """Return the light after many bounces: proportional to all lights, and inverse to the area of the walls."""
     area = 2 * (size[0] * size[1] + size[0] * size[2] + size[1] * size[2])
     total = sum((light.colour for light in lights), np.full(3, 0.3))
     return total / area * rng.uniform(5.0, 9.0)
 
 
 def stand(rng: np.random.Generator, room: Room) -> Camera:
-    """A camera held as people hold one, at 1.4 to 1.6 m, a little down and into the room, with something to see: not
-    into a wall or the back of a cupboard.
+    """Place a camera as people hold it, at 1.4 to 1.6 m, facing a little down and into the room, not at a wall or the
+    back of a cupboard.
     """
     size = np.array(room.size)
     centres, turn, half = frames(room.solids)
@@ -400,8 +400,8 @@ def stand(rng: np.random.Generator, room: Room) -> Camera:
 
 
 def glance(camera: Camera, room: Room, centres, turn, half) -> tuple[np.ndarray, np.ndarray]:
-    """A coarse look at the room, every solid taken for its box: depth in metres and the solid (-1 for walls) of 12×16
-    rays.
+    """Take a coarse look at the room, with each solid as its box: depth in metres and the solid (-1 for walls) of
+    12×16 rays.
     """
     across, up = np.meshgrid(np.linspace(-1, 1, 16), np.linspace(-0.75, 0.75, 12))
     wide = math.tan(camera.field_of_view / 2)

@@ -1,7 +1,7 @@
-"""The solids a room is built of: boxes, tapered tubes and balls, where a ray enters and leaves them, and their normals.
+"""The solids of a room: boxes, tapered tubes and balls, with their ray intersections and normals.
 
-Every solid is a unit shape that was stretched, turned about the vertical and moved. Rays are taken into the unit
-shape's frame, where the parameter t of a hit is the same as outside.
+Each solid is a unit shape, stretched, turned about the vertical and moved. Rays are transformed to the frame of the
+unit shape, where the parameter t of a hit is the same.
 """
 
 import math
@@ -28,12 +28,12 @@ class Solid(NamedTuple):
 
 
 def box(x: float, y: float, z: float, w: float, d: float, h: float, surface: Surface, yaw: float = 0.0) -> Solid:
-    """A box of width w, depth d and height h, the middle of its underside at (x, y, z)."""
+    """A box of width w, depth d and height h, with the centre of its base at (x, y, z)."""
     return Solid(BOX, (x, y, z + h / 2), (w / 2, d / 2, h / 2), surface, yaw)
 
 
 def tube(x: float, y: float, z: float, radius: float, h: float, surface: Surface, top: float | None = None) -> Solid:
-    """An upright tube of height h, the middle of its underside at (x, y, z), narrowing or widening to radius `top`."""
+    """An upright tube of height h with the centre of its base at (x, y, z), narrowing or widening to radius `top`."""
     widest = max(radius, 1e-3)
     return Solid(
         TUBE, (x, y, z + h / 2), (widest, widest, h / 2), surface, 0.0, (radius if top is None else top) / widest
@@ -46,7 +46,7 @@ def ball(x: float, y: float, z: float, rx: float, ry: float, rz: float, surface:
 
 
 def placed(solids: list[Solid], x: float, y: float, z: float, yaw: float) -> list[Solid]:
-    """The solids turned about the vertical through their origin, then moved by (x, y, z)."""
+    """Turn solids about the vertical through their origin, then move them by (x, y, z)."""
     cos, sin = math.cos(yaw), math.sin(yaw)
     out = []
     for solid in solids:
@@ -57,7 +57,7 @@ def placed(solids: list[Solid], x: float, y: float, z: float, yaw: float) -> lis
 
 
 def bounds(solids: list[Solid]) -> tuple[np.ndarray, np.ndarray]:
-    """The lower and the upper corner, 3 metres each, of the upright box around the solids."""
+    """Return the lower and the upper corner (3 each, metres) of the upright box around the solids."""
     centres, reach = np.array([s.centre for s in solids]), []
     for solid in solids:
         cos, sin = abs(math.cos(solid.yaw)), abs(math.sin(solid.yaw))
@@ -68,7 +68,7 @@ def bounds(solids: list[Solid]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def frames(solids: list[Solid]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centres (n×3), rotations from the world's axes to each solid's own (n×3×3), and half extents (n×3), in metres.
+    """Return centres (n×3), rotations from world axes to each solid's own (n×3×3), and half extents (n×3), in metres.
 
     The half extents enclose a tube that widens upwards.
     """
@@ -82,8 +82,9 @@ def frames(solids: list[Solid]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def crossing(kind: int, taper: float, o: tuple, d: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays o + t·d, given in the frame of the unit shape, enter and leave it: t of both; a miss leaves before it
-    enters. o and d are three arrays or numbers each, of shapes that broadcast.
+    """Return t where rays o + t·d, in the frame of the unit shape, enter and leave it; a miss leaves before it enters.
+
+    o and d are three arrays or numbers each, of shapes that broadcast.
     """
     if kind == BOX:
         return slabs(o, d, (UNIT, UNIT, UNIT))
@@ -117,8 +118,8 @@ def crossing(kind: int, taper: float, o: tuple, d: tuple) -> tuple[np.ndarray, n
 
 
 def slabs(o: tuple, d: tuple, half: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays o + t·d enter and leave the box -half..half: t of both; a miss leaves before it enters."""
-    enter = leave = None  # the first with its sign turned, which saves a pass
+    """Return t where rays o + t·d enter and leave the box -half..half; a miss leaves before it enters."""
+    enter = leave = None  # `enter` has the opposite sign, which saves a pass
     for origin, direction, h in zip(o, d, half, strict=True):
         inverse = 1.0 / direction
         middle, reach = origin * inverse, np.abs(inverse)
@@ -131,14 +132,14 @@ def slabs(o: tuple, d: tuple, half: tuple) -> tuple[np.ndarray, np.ndarray]:
 
 
 def outward(solid: Solid, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The unit normals, 3×n in the solid's own axes, at its surface points q (3×n metres), and the side each lies on.
+    """Return the unit normals, 3×n in the solid's own axes, at surface points q (3×n metres), and the side of each.
 
     Sides: 0 and 1 are seen along x and y, 2 along z; a tube's mantle is 0, a ball is all 0.
     """
     half = np.array(solid.half)[:, None]
     unit = q / half
     if solid.kind == BOX:
-        # Comparing distances to the faces in metres keeps thin plates from being taken for their own rims.
+        # Distances to the faces are compared in metres, so that a thin plate is not taken for its rim.
         side = np.argmax(np.abs(q) - half, axis=0)
         normal = np.zeros_like(q)
         at = np.arange(q.shape[1])

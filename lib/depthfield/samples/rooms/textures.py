@@ -1,8 +1,8 @@
-"""What surfaces look like: paints, papers, woods, tiles, cloths and pictures, computed where they are seen.
+"""The look of surfaces: paints, papers, woods, tiles, cloths and pictures, computed where they are seen.
 
 A paint is a function `(q, half, side, blur) -> albedo`: q are the points (3×n, metres, in the axes of a solid whose
 half extents are `half`), side the axis their face is seen along (n), blur the width a pixel covers there (n, metres),
-over which patterns fade so that they do not shimmer; albedo is 3×n, linear RGB.
+over which patterns fade to avoid aliasing; albedo is 3×n, linear RGB.
 """
 
 import colorsys
@@ -17,26 +17,26 @@ TABLE = np.random.default_rng(20150608).random((64, 64)) * 2 - 1  # lattice valu
 
 
 class Surface(NamedTuple):
-    """How a solid answers light."""
+    """How a solid reflects light."""
 
     paint: Paint
-    glow: float = 0.0  # what it sends out by itself, as a multiple of its albedo
+    glow: float = 0.0  # emitted light, as a multiple of its albedo
     gloss: float = 0.0  # strength of the highlight
-    glass: bool = False  # a depth camera sees nothing there
+    glass: bool = False  # a depth camera measures nothing there
 
 
 def colour(hue: float, saturation: float, value: float) -> np.ndarray:
-    """Linear RGB (3) of a colour given as people pick it."""
+    """Return the linear RGB (3) of a colour given by hue, saturation and value."""
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0))) ** 2.2
 
 
 def unfold(q: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates on the face each point lies on, metres: sideways, and upwards (on lids: along y)."""
+    """Return coordinates on the face of each point, metres: sideways, and upwards (on lids: along y)."""
     return np.where(side == 0, q[1], q[0]), np.where(side == 2, q[1], q[2])
 
 
 def noise(u: np.ndarray, v: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Smooth noise of about one wave a unit, -1..1."""
+    """Return smooth noise of about one wave per unit, -1..1."""
     i, j = np.floor(u), np.floor(v)
     a, b = u - i, v - j
     a, b = a * a * (3 - 2 * a), b * b * (3 - 2 * b)
@@ -48,17 +48,17 @@ def noise(u: np.ndarray, v: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def cell(i: np.ndarray, j: np.ndarray, seed: int = 0) -> np.ndarray:
-    """A value of -1..1 for each cell of a lattice."""
+    """Return a value of -1..1 for each cell of a lattice."""
     return TABLE[(i.astype(np.int64) * 7 + seed) & 63, (j.astype(np.int64) * 11 + 3 * seed) & 63]
 
 
 def faded(blur: np.ndarray, period: float) -> np.ndarray:
-    """How much of a pattern is left, 1..0, where a pixel covers `blur` metres of it."""
+    """Return how much of a pattern is left, 1..0, if a pixel covers `blur` metres of it."""
     return np.clip(1.5 - 2.0 * blur / period, 0.0, 1.0)
 
 
 def lines(u: np.ndarray, period: float, width: float, blur: np.ndarray) -> np.ndarray:
-    """The share of a pixel covered by lines around the multiples of `period`, 0..1."""
+    """Return the share of a pixel covered by lines around the multiples of `period`, 0..1."""
     distance = np.abs(u - period * np.round(u / period))
     near = np.minimum(distance + blur / 2, width / 2) - np.maximum(distance - blur / 2, -width / 2)
     left = faded(blur, period)
@@ -66,12 +66,12 @@ def lines(u: np.ndarray, period: float, width: float, blur: np.ndarray) -> np.nd
 
 
 def step(u: np.ndarray, blur: np.ndarray) -> np.ndarray:
-    """The share of a pixel on the positive side of u = 0, 0..1."""
+    """Return the share of a pixel on the positive side of u = 0, 0..1."""
     return np.clip(u / blur + 0.5, 0.0, 1.0)
 
 
 def mix(a: np.ndarray, b: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """From a to b (3 or 3×n each) as share (n) goes from 0 to 1."""
+    """Blend from a to b (3 or 3×n each) as share (n) goes from 0 to 1."""
     a, b = (x[:, None] if x.ndim == 1 else x for x in (a, b))
     return a + (b - a) * share
 
@@ -317,7 +317,7 @@ def rug(rng: np.random.Generator) -> Paint:
 
 
 def outdoors(rng: np.random.Generator, night: bool) -> Paint:
-    """What a window shows: sky, hills or houses, and green; or the dark."""
+    """The view from a window: sky, hills or houses, and green; or darkness."""
     seed, level = int(rng.integers(1000)), rng.uniform(-0.5, 0.1)
     green = colour(rng.uniform(0.22, 0.36), 0.5, rng.uniform(0.35, 0.6))
     high, low = colour(0.58, rng.uniform(0.1, 0.5), 1.0), colour(0.12, 0.05, 1.0)
