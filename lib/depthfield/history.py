@@ -125,8 +125,8 @@ class Run(NamedTuple):
     @property
     def cluster(self) -> Attempt | None:
         """The attempt that trained last, None where the last start of train-depth was of one process."""
-        command = self.starts[-1].command.get("command", "") if self.starts else ""
-        alone = command and "--cluster" not in re.split(r"[\s=]", command)
+        given = words(self.starts[-1].command) if self.starts else []
+        alone = given and not any(word.startswith("--cluster") for word in given)
         return self.attempts[-1] if self.attempts and not alone else None
 
     def count(self, role: str) -> int:
