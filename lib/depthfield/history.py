@@ -1,7 +1,7 @@
-"""What the folder of a run says, as plain data: its recipe, commands, metrics, attempts, nodes and scores.
+"""The folder of a run as plain data: recipe, commands, metrics, attempts, nodes and scores.
 
-Any part may be missing: the run may have just begun, may still train, or may be of an older version. What is damaged
-is named in `notes`; what is merely absent is empty or None.
+Any part may be missing: the run may have just started, may be training, or may come from an older version. A missing
+part is empty or None. A damaged part is listed in `notes`.
 """
 
 import datetime
@@ -29,14 +29,14 @@ LOST = "lost"
 class Start(NamedTuple):
     """One start of train-depth: its command, and the metrics until the next start."""
 
-    command: dict  # the line of commands.jsonl; {} where the run has none
+    command: dict  # its line of commands.jsonl; {} if the run has no such file
     time: float | None  # seconds since the epoch
-    step: int  # where it went on
+    step: int  # that it continued from
     training: list[dict]
     validation: list[dict]
 
     def seconds(self, until: dict | None = None) -> float:
-        """From this start to a line of metrics, its last one by default; 0 where a time is missing."""
+        """Return the seconds from this start to a line of metrics, by default its last; 0 if a time is missing."""
         last = max((line["time"] for line in (*self.training, *self.validation) if number(line, "time")), default=None)
         end = last if until is None else number(until, "time")
         return max(end - self.time, 0.0) if end is not None and self.time is not None else 0.0
@@ -48,24 +48,24 @@ class Attempt(NamedTuple):
     number: int
     job: str | None
     begun: float | None  # seconds since the epoch
-    step: int | None  # of the checkpoint it began with; None: from the beginning
+    step: int | None  # of the checkpoint that it started from, None if there was none
     state: str | None  # one line for people
-    nodes: list[dict]  # role, index, host, and where known state, port, memory (bytes), load (cores), restarts
+    nodes: list[dict]  # role, index, restarts, and if known host, gpus, state, memory (bytes), load (cores)
     lost: list[str]  # hosts that stopped answering
 
 
 class Run(NamedTuple):
     path: Path
-    recipe: str | None  # the name it was trained by
-    settings: dict  # of recipe.toml, tables within it flat: network.kind
+    recipe: str | None  # its name
+    settings: dict  # of recipe.toml; a setting in a table has a key such as network.kind
     survey: dict  # of survey.json
-    begun_with: str | None  # where its first weights are from; None: random ones
+    begun_with: str | None  # source of its first weights, None if they were random
     commands: list[dict]  # of commands.jsonl
     starts: list[Start]
     attempts: list[Attempt]
-    scores: dict  # of score-depth on test photos, by method; {} where there are none
-    protocols: dict[str, dict]  # the same by the name of a protocol
-    checkpoints: list[str]  # names of files
+    scores: dict  # on test photos, by method, as score-depth saves them
+    protocols: dict[str, dict]  # the same for each protocol
+    checkpoints: list[str]  # file names
     notes: list[str]
 
     @property
@@ -78,7 +78,7 @@ class Run(NamedTuple):
 
     @property
     def step(self) -> int | None:
-        """The last step that is known of: of the metrics, or of the newest checkpoint."""
+        """The last step in the metrics or of a checkpoint."""
         saved = [int(name.removesuffix(".npz")) for name in self.checkpoints if name[0].isdigit()]
         last = self.starts[-1] if self.starts else None
         told = [line["step"] for line in (*last.training, *last.validation)] if last else []
@@ -86,31 +86,31 @@ class Run(NamedTuple):
 
     @property
     def steps(self) -> int | None:
-        """The steps that were asked for last, else those of the recipe."""
+        """The number of steps that the last command asked for, otherwise that of the recipe."""
         asked = [start.command["steps"] for start in self.starts if number(start.command, "steps")]
         return asked[-1] if asked else self.settings.get("steps")
 
     @property
     def seconds(self) -> float | None:
-        """Of training: from each start to its last line of metrics, added up; None where no time is known."""
+        """The training time: the sum over all starts, each up to its last line of metrics. None if it is unknown."""
         return sum(start.seconds() for start in self.starts) or None
 
     @property
     def photos_per_second(self) -> float | None:
-        """The median of the lines of metrics."""
+        """The median over the lines of metrics."""
         rates = [line["photos_per_second"] for line in self.training if number(line, "photos_per_second")]
         return statistics.median(rates) if rates else None
 
     @property
     def best(self) -> dict:
-        """The scores on held-out photos of the checkpoint that did best; {} where there are none."""
-        if self.survey.get("held_out") == 0:  # then it measures photos that it is trained on
+        """The best scores on held-out photos; {} if there are none."""
+        if self.survey.get("held_out") == 0:  # the scores are those of photos it was trained on
             return {}
         return min((line for line in self.validation if number(line, "rel")), key=lambda line: line["rel"], default={})
 
     @property
     def spent(self) -> dict[str, float]:
-        """The shares of the workers' time over the whole training; {} where they are not known."""
+        """The shares of the workers' time over the whole training; {} if they are unknown."""
         weights, sums = 0.0, dict.fromkeys(SPENT, 0.0)
         for start in self.starts:
             before = start.step
@@ -124,14 +124,14 @@ class Run(NamedTuple):
 
     @property
     def cluster(self) -> Attempt | None:
-        """The attempt that trained last, None where the last start of train-depth was of one process."""
+        """The attempt that trained last; None if the last start of train-depth was a single process."""
         given = words(self.starts[-1].command) if self.starts else []
         alone = given and not any(word.startswith("--cluster") for word in given)
         return self.attempts[-1] if self.attempts and not alone else None
 
     def count(self, role: str) -> int:
-        """How many workers or parameter servers train it: the chief of an all-reduce is a worker, and so is one
-        process alone."""
+        """The number of workers or parameter servers. The chief of an all-reduce is a worker, and so is a single
+        process."""
         nodes = self.cluster.nodes if self.cluster else []
         roles = Counter(node["role"] for node in nodes)
         alone = role == "worker" and not roles["ps"]
@@ -139,25 +139,25 @@ class Run(NamedTuple):
 
     @property
     def hosts(self) -> list[str]:
-        """The hosts of train-depth and of all nodes, each once."""
+        """The hosts of train-depth and of all nodes, without duplicates."""
         chiefs = [start.command.get("host") for start in self.starts]
         nodes = [node["host"] for attempt in self.attempts for node in attempt.nodes]
         return [host for host in dict.fromkeys([*chiefs, *nodes]) if host and host not in (HERE, "*")]
 
 
 def number(line: dict, name: str) -> float | None:
-    """A finite number of a line, None where it has none of that name."""
+    """Return the finite number of this name in a line, None if there is none."""
     value = line.get(name)
     finite = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return value if finite else None
 
 
 def read(path: Path) -> Run:
-    """The run in a folder. Raises Failure where there is none."""
+    """Read the run in a folder. Raises Failure if the folder does not hold a run."""
     if not path.is_dir():
         raise Failure(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
     if not (path / "recipe.toml").exists() and not (path / "nodes").is_dir():
-        raise Failure(f"{path}: no run is there: neither recipe.toml nor nodes/")
+        raise Failure(f"{path}: not a run: it has neither recipe.toml nor nodes/")
     notes: list[str] = []
     commands = lines(path / "commands.jsonl", notes)
     scores = scored(path / SCORES, notes)
@@ -181,7 +181,7 @@ def read(path: Path) -> Run:
 
 
 def read_all(paths: Sequence[Path]) -> tuple[list[Run], list[Failure]]:
-    """The runs of folders, and why others are none."""
+    """Read the runs in folders; also return why folders were refused."""
     runs, refused = [], []
     for path in paths:
         try:
@@ -192,13 +192,13 @@ def read_all(paths: Sequence[Path]) -> tuple[list[Run], list[Failure]]:
 
 
 def names(runs: Sequence[Run]) -> list[str]:
-    """What to call each run: its folder's name, or the path where two have one name."""
+    """Return a name for each run: that of its folder, or its path if two folders have the same name."""
     short = [run.path.resolve().name for run in runs]
     return [name if short.count(name) == 1 else str(run.path) for name, run in zip(short, runs, strict=True)]
 
 
 def lines(path: Path, notes: list[str]) -> list[dict]:
-    """The objects of a file of JSON lines. A last line without its end is being written, or never was finished."""
+    """Read the objects in a file of JSON lines; a last line without a newline is incomplete and left out."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -221,7 +221,7 @@ def lines(path: Path, notes: list[str]) -> list[dict]:
 
 
 def table(path: Path, notes: list[str]) -> dict:
-    """The object of a JSON file, {} where it is missing or damaged."""
+    """Read the object in a JSON file; {} if it is missing or damaged."""
     try:
         value = json.loads(path.read_bytes())
         if not isinstance(value, dict):
@@ -245,10 +245,10 @@ def toml(path: Path, notes: list[str]) -> dict:
 
 
 def scored(path: Path, notes: list[str]) -> dict:
-    """The scores of a run on test photos, by method."""
+    """Read the scores of a run on test photos, by method."""
     found = table(path, notes)
     if found and not isinstance(found.get("field"), dict):
-        notes.append(f"{path.name}: no scores of a run; score-depth --run RUN --save writes them")
+        notes.append(f"{path.name}: not the scores of a run; score-depth --run RUN --save FILE writes them")
         return {}
     return {method: summary for method, summary in found.items() if isinstance(summary, dict)}
 
@@ -259,7 +259,7 @@ def protocol_of(found: dict) -> str | None:
 
 
 def words(command: dict) -> list[str]:
-    """The words of the command line of a line of commands.jsonl."""
+    """Return the words of the command in a line of commands.jsonl."""
     try:
         return shlex.split(command["command"])
     except (KeyError, ValueError, AttributeError):
@@ -267,7 +267,7 @@ def words(command: dict) -> list[str]:
 
 
 def recipe_of(started: Sequence[dict]) -> str | None:
-    """The name of the recipe on the last command line that has one."""
+    """Return the name of the recipe in the last command that names one."""
     for command in reversed(started):
         given = words(command)
         for word, following in zip(given, [*given[1:], ""], strict=True):
@@ -278,7 +278,7 @@ def recipe_of(started: Sequence[dict]) -> str | None:
 
 
 def starts(started: Sequence[dict], metrics: Sequence[dict]) -> list[Start]:
-    """The starts of train-depth, each with its lines of metrics."""
+    """Assign the lines of metrics to the starts of train-depth."""
     found = [Start(command, time_of(command), step_of(command.get("begins")), [], []) for command in started]
     metrics = [line for line in metrics if isinstance(line.get("step"), int)]
     if not found and metrics:
@@ -301,13 +301,13 @@ def time_of(command: dict) -> float | None:
 
 
 def step_of(begins: object) -> int:
-    """The step of the checkpoint that a training began with; 0 for weights from elsewhere, or none."""
+    """Return the step of the checkpoint that a training continued from; 0 for other weights, or none."""
     match = re.fullmatch(r"(\d+)\.npz", Path(begins).name) if isinstance(begins, str) else None
     return int(match[1]) if match else 0
 
 
 def read_attempts(run: Path, chief: str | None, notes: list[str]) -> list[Attempt]:
-    """The attempts of a run, the first one first. `chief` is the host of train-depth, where the plan says "here"."""
+    """Read the attempts of a run in order. `chief` is the host of train-depth, for plans on this machine."""
     numbers = sorted(int(folder.name) for folder in (run / "nodes").glob("[0-9]*") if folder.name.isdigit())
     kept, found = kept_nodes(run), []
     for attempt in numbers:
@@ -328,7 +328,7 @@ def read_attempts(run: Path, chief: str | None, notes: list[str]) -> list[Attemp
 
 
 def nodes(folder: Path, kept: dict[tuple[str, int], list], notes: list[str]) -> list[dict]:
-    """The nodes of an attempt: as planned, as the watcher knew them last, and where their keepers started them."""
+    """Read the nodes of an attempt from its plan, its last state, and `kept`, the hosts of their starts."""
     try:
         planned = plan.read((folder / "plan.tsv").read_text().splitlines(), f"nodes/{folder.name}/plan.tsv")
     except FileNotFoundError:
@@ -354,7 +354,7 @@ def nodes(folder: Path, kept: dict[tuple[str, int], list], notes: list[str]) -> 
 
 
 def kept_nodes(run: Path) -> dict[int, dict[tuple[str, int], list[str]]]:
-    """The host of each start of a node, by attempt, role and index: keep-node logs a line before each of them."""
+    """Return the host of each start of a node, by attempt, role and index, from the lines that keep-node logs."""
     found: dict[int, dict[tuple[str, int], list[str]]] = {}
     for path in sorted(run.glob("logs/*-*.log")):
         role, _, index = path.stem.rpartition("-")

@@ -6,7 +6,8 @@ from browser import Browser
 from PIL import Image
 
 pytestmark = pytest.mark.xdist_group("browser")  # one Chromium for all of them
-GOOD = "<!doctype html><title>good</title><script>document.title += ' page'</script><p>text"
+GOOD = """<!doctype html><meta name="viewport" content="width=device-width"><title>good</title>
+<script>document.title += " page"</script><p>text"""
 BAD = """<!doctype html><title>bad</title><img src="nowhere.png" alt="">
 <script>console.error("said", 1); setTimeout(() => { thrown() }); fetch("data:,")</script>"""
 

@@ -103,7 +103,7 @@ def test_what_is_no_run_is_refused_by_name(tmp_path, run):
     assert [found.path for found in runs] == [run]
     assert [str(failure) for failure in refused] == [
         f"{tmp_path}/nowhere: no such folder",
-        f"{tmp_path}/empty: no run is there: neither recipe.toml nor nodes/",
+        f"{tmp_path}/empty: not a run: it has neither recipe.toml nor nodes/",
     ]
     with pytest.raises(Failure, match=r"recipe.toml: not a folder"):
         history.read(run / "recipe.toml")
@@ -130,7 +130,7 @@ def test_a_line_that_is_being_written_is_left_out_and_damage_is_named(run):
     assert sorted(found.notes) == [
         "commands.jsonl: 2 damaged lines were left out, the first is line 4",
         "metrics.jsonl: its last line is not complete and was left out",
-        "nodes/2/plan.tsv: line 1 is no `role index host slot gpus`: 'what'",
+        "nodes/2/plan.tsv: line 1 is 'what'; expected `role index host slot gpus`",
         "recipe.toml: damaged",
         "survey.json: damaged",
     ]
@@ -156,7 +156,7 @@ def test_scores_are_those_of_score_depth(run):
     assert found.scores == {"field": field} and list(found.protocols) == ["nyu"] and found.begun_with == "imagenet"
     write(run, {"scores.json": {"prediction": field}})
     found = history.read(run)
-    assert found.scores == {} and "scores.json: no scores of a run" in found.notes[0]
+    assert found.scores == {} and "scores.json: not the scores of a run" in found.notes[0]
 
 
 def test_photos_trained_on_bring_no_held_out_score(run):

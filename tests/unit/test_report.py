@@ -182,7 +182,7 @@ def test_a_page_has_the_paper_s_rows_beside_scores_by_their_protocol(tmp_path):
     nyu = {"field": summary(protocol="nyu", headline="pooled over pixels", images=4), "mean depth": summary()}
     html = shown(made(tmp_path, nyu__json=nyu))
     assert "DCNF-FCSP, fine-tuned" in html and "published [2]" in html and "None of the paper" not in html
-    assert "4 of 654 photos, so these are no benchmark scores" in html
+    assert "4 of 654 photos, so these are not benchmark scores" in html
     html = shown(made(tmp_path / "other"))
     assert "None of the paper&#39;s rows applies" in html.replace("'", "&#39;") and "No scores on test photos" in html
 

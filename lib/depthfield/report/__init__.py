@@ -1,1 +1,1 @@
-"""The page of a run, and tables of several: what their folders say, for people."""
+"""The page of a run, and tables of several runs."""

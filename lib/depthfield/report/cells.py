@@ -1,4 +1,4 @@
-"""Tables of a page, cell by cell, and numbers and times in words."""
+"""Tables of a page, and the format of numbers and times in them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,14 +16,14 @@ class Head(NamedTuple):
 
 class Cell(NamedTuple):
     text: str
-    key: float | str | None = None  # what it is sorted by; None comes last
+    key: float | str | None = None  # to sort by; None comes last
 
 
 class Table(NamedTuple):
     caption: str
     heads: list[Head]
     rows: list[list[Cell]]
-    more: str = ""  # what is left out, and where it is
+    more: str = ""  # which rows are left out
 
 
 def text(value: object) -> Cell:
@@ -47,14 +47,14 @@ def lasted(seconds: float | None) -> Cell:
 
 
 def last(items: Sequence, most: int, what: str, where: str) -> tuple[list, str]:
-    """The last `most` items, and what to say of the others."""
+    """Return the last `most` items, and a remark about the others."""
     left = len(items) - most
     return list(items[-most:]), f"{left:,} earlier {what} are in {where}." if left > 0 else ""
 
 
 def hint(signed: int) -> str:
-    """What is better of a score: 1 stands for more, -1 for less."""
-    return {1: "more is better", -1: "less is better"}.get(signed, "")
+    """Return whether higher (1) or lower (-1) values of a score are better."""
+    return {1: "higher is better", -1: "lower is better"}.get(signed, "")
 
 
 def several(count: int, noun: str) -> str:
@@ -62,7 +62,7 @@ def several(count: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """About how long, in one or two units."""
+    """Format seconds in one or two units."""
     whole = round(seconds)
     for size, unit, small, less in UNITS:
         if whole >= size:

@@ -1,4 +1,4 @@
-"""The commands of a run as they were called, and the versions that ran them."""
+"""The commands that wrote to a run, and the versions that ran them."""
 
 import re
 from typing import NamedTuple
@@ -7,18 +7,18 @@ from depthfield import history
 from depthfield.history import Run
 from depthfield.report.cells import last, moment
 
-MOST_COMMANDS, MOST_LETTERS = 24, 3000  # shown on a page, and of each
+MOST_COMMANDS, MOST_LETTERS = 24, 3000  # commands on a page, and characters of each
 SHARD = re.compile(r"([\w./+@%=~-]*-)(\d{5})(-of-\d{5}\.tfrecord)")
 
 
 class Command(NamedTuple):
     text: str
     when: str
-    by: str  # the versions that ran it, and the host
+    by: str  # versions and host
 
 
 def of_run(run: Run) -> tuple[list[Command], str]:
-    """Each command that wrote to a run, once, with the times it was called; and what is left out."""
+    """Return each command of a run once, with its times, and a remark about those left out."""
     calls: dict[tuple[str, str], list[str]] = {}
     for line in run.commands:
         versions = [f"{name} {line[name]}" for name in ("depthfield", "tensorflow", "python") if line.get(name)]
@@ -34,7 +34,7 @@ def of_run(run: Run) -> tuple[list[Command], str]:
 
 
 def braced(command: str) -> str:
-    """A command line with shards in a row as one word that bash expands: train-{00000..00007}-of-00008.tfrecord."""
+    """Shorten consecutive shards in a command to a brace expansion of bash: train-{00000..00007}-of-00008.tfrecord."""
     words: list[str] = []
     row: list[re.Match] = []
 
@@ -59,4 +59,4 @@ def braced(command: str) -> str:
 
 def clipped(command: str) -> str:
     left = len(command) - MOST_LETTERS
-    return command if left <= 0 else f"{command[:MOST_LETTERS]} … {left:,} more letters in commands.jsonl"
+    return command if left <= 0 else f"{command[:MOST_LETTERS]} … {left:,} more characters in commands.jsonl"

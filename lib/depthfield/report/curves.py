@@ -1,4 +1,4 @@
-"""The curves of a page: loss, scores on held-out photos, and speed, with the starts of train-depth marked."""
+"""Curves of a page: loss, scores on held-out photos, and speed, with the starts of train-depth marked."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,13 +9,13 @@ from depthfield.report.cells import moment
 from depthfield.report.figures import Mark, Plot, Point, Series
 from depthfield.report.view import View
 
-POINTS = 2400  # of all curves of one figure together, 400 of each at most
+POINTS, EACH = 2400, 400  # most points of a figure, and of one curve
 WHERE = {"computing": "computing", "waiting": "waiting for data", "moving": "moving parameters"}
 
 
 def most(views: Sequence[View]) -> int:
-    """How many points a curve may have."""
-    return min(POINTS // len(views), 400)
+    """Return the most points of a curve."""
+    return min(POINTS // len(views), EACH)
 
 
 def by_step(start: Start, line: dict, before: float) -> float:
@@ -23,16 +23,16 @@ def by_step(start: Start, line: dict, before: float) -> float:
 
 
 def by_minute(start: Start, line: dict, before: float) -> float:
-    """Minutes of training; those before this start are not counted in it."""
+    """Return minutes of training; `before` are the seconds of earlier starts."""
     return (before + start.seconds(line)) / 60
 
 
 def curve(
     view: View, kind: str, key: str, name: str, colour: int, x: Callable = by_step, dashed: bool = False
 ) -> Series:
-    """A number of the run's lines of metrics of a kind, `training` or `validation`, a part for each start.
+    """Return the curve of a number in lines of metrics of a kind, `training` or `validation`, one part per start.
 
-    Steps that were taken again after a later start went back behind them are lost.
+    Points beyond the step that a later start continued from are lost: those steps were taken again.
     """
     parts: list[list[Point]] = []
     lost: list[list[Point]] = []
@@ -49,7 +49,7 @@ def curve(
 
 
 def marks(views: Sequence[View]) -> list[Mark]:
-    """Where train-depth was started again."""
+    """Return marks at the steps from which train-depth continued."""
     return [
         Mark(start.step, str(at), f"{view.name}: start {at}, {moment(start.time)}, from step {start.step:,}")
         for view in views
@@ -57,8 +57,13 @@ def marks(views: Sequence[View]) -> list[Mark]:
     ]
 
 
+def ends(views: Sequence[View]) -> list[float]:
+    """Return the ends of axes of steps."""
+    return [0, *(view.run.step for view in views if view.run.step)]
+
+
 def of_scores(views: Sequence[View]) -> list[Plot]:
-    """How loss and scores changed."""
+    """Plot loss and scores."""
     plots = of_one(views[0]) if len(views) == 1 else of_several(views)
     return [plot for plot in plots if plot]
 
@@ -70,7 +75,7 @@ def of_one(view: View) -> list[Plot | None]:
 
     def plot(title: str, kind: str, *lines: tuple[str, str, bool]) -> Plot | None:
         series = [curve(view, kind, key, name, at, dashed=dashed) for at, (key, name, dashed) in enumerate(lines)]
-        return figures.plot(title, series, marks=marks([view]), most=most([view]))
+        return figures.plot(title, series, "step", marks([view]), most([view]), ends=ends([view]))
 
     return [
         plot("Training loss", "training", ("loss", "loss", False)),
@@ -85,7 +90,9 @@ def of_one(view: View) -> list[Plot | None]:
 def of_several(views: Sequence[View]) -> list[Plot | None]:
     def plot(title: str, kind: str, key: str, x: Callable = by_step, label: str = "step") -> Plot | None:
         series = [curve(view, kind, key, view.name, view.colour, x) for view in views]
-        return figures.plot(title, series, label, marks(views) if x is by_step else (), most(views))
+        if x is by_step:
+            return figures.plot(title, series, label, marks(views), most(views), ends=ends(views))
+        return figures.plot(title, series, label, most=most(views), ends=[0])
 
     whose = "held-out photos"
     return [
@@ -99,12 +106,14 @@ def of_several(views: Sequence[View]) -> list[Plot | None]:
 
 
 def of_speed(views: Sequence[View]) -> list[Plot]:
-    """Photos a second, and of one run where its workers' time went."""
+    """Plot photos per second, and for a single run the shares of its workers' time."""
     series = [curve(view, "training", "photos_per_second", view.name, view.colour) for view in views]
-    plots = [figures.plot("Photos a second", series, marks=marks(views), most=most(views), zero=True)]
+    plots = [figures.plot("Photos per second", series, "step", marks(views), most(views), True, ends(views))]
     if len(views) == 1:
         shares = [shares_of(views[0].run, name) for name in SPENT]
-        plots.append(figures.stacked("Workers' time", list(WHERE.values()), shares, marks(views), most(views)))
+        plots.append(
+            figures.stacked("Workers' time", list(WHERE.values()), shares, marks(views), most(views), ends(views))
+        )
     return [plot for plot in plots if plot]
 
 

@@ -1,4 +1,4 @@
-"""The numbers of a page for programs that read it: plain data that JSON can hold."""
+"""The numbers of a page as JSON, for programs."""
 
 import json
 import math
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from depthfield.report import tables
 from depthfield.report.view import View
 
-BYTES = 120_000  # of the JSON
-LINES = 400  # of metrics for a run, and photos; fewer where that is too much
+BYTES = 120_000  # most bytes of JSON
+LINES = 400  # most lines of metrics, and photos, of a run
 
 
 def of_runs(views: Sequence[View]) -> dict:
-    """The page's data: lines of metrics are chosen evenly, so that it takes no more than BYTES."""
+    """Return the data of a page, with as many evenly spaced lines of metrics as fit in BYTES."""
     most = LINES
     while True:
         found = {"format": 1, "runs": [of_run(view, most) for view in views]}
@@ -34,14 +34,14 @@ def of_run(view: View, most: int) -> dict:
 
 
 def columns(lines: Sequence[dict], most: int) -> dict[str, list]:
-    """Lines of metrics as a list for each name; of more than `most`, so many that are evenly apart, and the last."""
+    """Return lists by name of at most `most` lines of metrics, evenly spaced up to the last."""
     chosen = [lines[at * len(lines) // most] for at in range(most - 1)] + [lines[-1]] if len(lines) > most else lines
     names = list(dict.fromkeys(name for line in chosen for name in line if name != "kind"))
     return {name: [line.get(name) for line in chosen] for name in names}
 
 
 def plain(value: object) -> object:
-    """The same as JSON has it: five digits of a number, null for NaN and infinity, text for what it has no word for."""
+    """Convert to values of JSON: floats with five digits, null for NaN and infinity, strings for other types."""
     if isinstance(value, dict):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

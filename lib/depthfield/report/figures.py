@@ -1,4 +1,4 @@
-"""The geometry of figures: what lies where in a box of WIDTH×HEIGHT units. The templates draw it as SVG."""
+"""Geometry of figures in a box of WIDTH×HEIGHT units. The templates draw them as SVG."""
 
 import itertools
 import math
@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 400, 236
-LEFT, RIGHT, TOP, BOTTOM = 46, 388, 12, 202  # of the area that curves lie in
-LOGARITHMIC = 20  # a curve of positive values spans so many times its least: its axis is logarithmic
-DOTTED = 40  # curves of no more points than this show each of them
-LABELLED = 24  # so many marks bear their labels
-NEUTRAL = -1  # the colour of what is no curve of its own, and has no dots
+LEFT, RIGHT, TOP, BOTTOM = 46, 388, 12, 202  # edges of the area with the curves
+LOGARITHMIC = 20  # ratio of the highest to the lowest positive value from which on an axis is logarithmic
+DOTTED = 40  # most points of a curve that are shown as dots
+LABELLED = 24  # most marks that have labels
+NEUTRAL = -1  # colour of a reference line, which has no dots
 
 
 class Series(NamedTuple):
-    """One curve: `parts` are joined each by itself, and `lost` are points that were superseded."""
+    """One curve. The points of a part are joined; `lost` has parts that were superseded."""
 
     name: str
     colour: int
@@ -65,7 +65,7 @@ class Plot(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Values from `low` to `high` to units from `first` to `last`."""
+    """Maps values from `low` to `high` to units from `first` to `last`."""
 
     low: float
     high: float
@@ -91,17 +91,20 @@ def plot(
     marks: Sequence[Mark] = (),
     most: int = 400,
     zero: bool = False,
+    ends: Sequence[float] = (),
 ) -> Plot | None:
-    """Curves over one axis, each of no more than `most` points; with `zero` the axis begins there.
+    """Plot curves, each thinned to `most` points; with `zero` the vertical axis starts at 0.
 
-    None where no series has a point.
+    The horizontal axis includes the `ends`, so that figures beside each other have the same one.
+
+    Returns None if there are no points.
     """
     series = [one._replace(parts=shared(one.parts, most), lost=shared(one.lost, most)) for one in series]
     series = [one for one in series if one.parts]
     points = [point for one in series for part in (*one.parts, *one.lost) for point in part]
     if not points:
         return None
-    x = across([*(x for x, _ in points), *(mark.x for mark in marks)])
+    x = across([*(x for x, _ in points), *ends])
     y = upwards([y for _, y in points], zero)
     dots = [
         Dot(x(px), y(py), one.colour, f"{one.name}: {short(py)} at {x_label} {short(px)}")
@@ -117,15 +120,24 @@ def plot(
     return Plot(title, x_label, x.ticks(5), y.ticks(6), [], paths, dots, placed(marks, x), series, alt)
 
 
-def stacked(title: str, names: Sequence[str], shares: Sequence[list[Point]], marks: Sequence[Mark], most: int):
-    """Shares that add up to one, each a list of points of common x, as areas upon each other: a Plot, or None where
-    there are fewer than two points."""
+def stacked(
+    title: str,
+    names: Sequence[str],
+    shares: Sequence[list[Point]],
+    marks: Sequence[Mark],
+    most: int,
+    ends: Sequence[float] = (),
+) -> Plot | None:
+    """Plot shares that add up to one as stacked areas; each is a list of points with the same x.
+
+    Returns None if there are fewer than two points.
+    """
     if not shares or len(shares[0]) < 2:
         return None
     shares = [
         (name, colour, thinned(points, most)) for colour, (name, points) in enumerate(zip(names, shares, strict=True))
     ]
-    x = across([*(x for x, _ in shares[0][2]), *(mark.x for mark in marks)])
+    x = across([*(x for x, _ in shares[0][2]), *ends])
     y = Scale(0, 1, BOTTOM, TOP)
     areas, below = [], [(px, 0.0) for px, _ in shares[0][2]]
     for _, colour, points in shares:
@@ -139,14 +151,13 @@ def stacked(title: str, names: Sequence[str], shares: Sequence[list[Point]], mar
 
 
 def placed(marks: Sequence[Mark], x: Callable[[float], float]) -> list[Mark]:
-    """Marks where they lie; many of them bear no labels."""
+    """Place marks; if there are many, without labels."""
     few = len(marks) <= LABELLED
     return [mark._replace(x=x(mark.x), label=mark.label if few else "") for mark in marks]
 
 
 def across(values: Sequence[float]) -> Scale:
     low, high = min(values), max(values)
-    low = 0 if low >= 0 and low < high / 3 else low
     return Scale(low, high if high > low else low + 1, LEFT, RIGHT)
 
 
@@ -160,18 +171,18 @@ def upwards(values: Sequence[float], zero: bool = False) -> Scale:
 
 
 def joined(points: Iterable[Point], x: Callable[[float], float], y: Callable[[float], float]) -> str:
-    """The path of SVG through points."""
+    """Return the SVG path through points."""
     return "M" + "L".join(f"{x(px):g},{y(py):g}" for px, py in points)
 
 
 def shared(parts: Sequence[list[Point]], most: int) -> list[list[Point]]:
-    """Parts of a curve that have some `most` points together; those without a point are left out."""
+    """Thin the parts of a curve to about `most` points in total; empty parts are left out."""
     total = sum(map(len, parts))
     return [thinned(part, max(2, most * len(part) // total)) for part in parts if part]
 
 
 def thinned(points: Sequence[Point], most: int) -> list[Point]:
-    """No more than `most` points: means of points in a row, with the first and the last as they are."""
+    """Thin a curve to `most` points: means of consecutive points, and the first and last point unchanged."""
     if len(points) <= most:
         return list(points)
     inner, wanted = points[1:-1], most - 2
@@ -182,7 +193,7 @@ def thinned(points: Sequence[Point], most: int) -> list[Point]:
 
 
 def steps(low: float, high: float, most: int) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten between two values: as many as `most` allows, for an axis."""
+    """Return at most `most` round numbers for an axis: multiples of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / most
     power = 10 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
@@ -191,14 +202,14 @@ def steps(low: float, high: float, most: int) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Powers of ten between two positive values; where these are few, their multiples of 2 and 5 too."""
+    """Return round numbers for a logarithmic axis: powers of ten, and if these are few 2 and 5 times them."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1, 2, 5) if high / low <= 200 else (1,)
     return [f * 10.0**power for power in powers for f in factors if low <= f * 10.0**power <= high]
 
 
 def short(value: float) -> str:
-    """A number in few characters: 12,000, 0.25, 3e-05."""
+    """Format a number in few characters: 12,000, 0.25, 3e-05."""
     if value == 0:
         return "0"
     if abs(value) >= 1000:
@@ -207,7 +218,7 @@ def short(value: float) -> str:
 
 
 def described(title: str, series: Sequence[Series], x_label: str) -> str:
-    """What a figure shows, in words."""
+    """Describe a figure in words."""
     texts = []
     for one in series:
         points = [point for part in one.parts for point in part]

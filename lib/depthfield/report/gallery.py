@@ -1,4 +1,4 @@
-"""A run on test photos: how well it predicts each, and its maps as small pictures."""
+"""Predictions of test photos for a page: their scores, and their maps as small pictures."""
 
 import io
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from depthfield.prediction import Prediction, Predictor
 from depthfield.records.index import Photo
 from depthfield.report.view import Shown, Tested
 
-WIDTH = 320  # pixels of a picture at most
-FARTHEST_OFF = 0.5  # of the depth: the end of the colours of errors and uncertainties
+WIDTH = 320  # most pixels across a picture
+FARTHEST_OFF = 0.5  # share of the depth at the end of the colours of errors and uncertainties
 QUALITY = 80
 
 
@@ -47,7 +47,7 @@ def shown(photo: Photo, example: dict[str, np.ndarray], predicted: Prediction, t
 
 
 def small(values: np.ndarray) -> np.ndarray:
-    """A float H×W map at no more than WIDTH pixels wide, each the value of one of its own."""
+    """Shrink a float H×W map to at most WIDTH columns by nearest neighbour."""
     height, width = values.shape
     if width <= WIDTH:
         return values

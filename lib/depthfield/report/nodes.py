@@ -1,4 +1,4 @@
-"""Where a run was trained: its starts, its attempts on a cluster, their nodes, and how fast they were."""
+"""Tables of where a run was trained: its starts, its attempts on a cluster, its nodes, and its speed."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ from depthfield.report.cells import Cell, Head, Table, figure, last, lasted, per
 from depthfield.report.curves import WHERE
 from depthfield.report.view import View
 
-MOST_ATTEMPTS, MOST_NODES = 40, 60  # shown on a page
-USUAL = ("serving", "ended", None)  # states of a node that nothing is wrong with
+MOST_ATTEMPTS, MOST_NODES = 40, 60  # most rows of a table
+USUAL = ("serving", "ended", None)  # states of a node without problems
 
 
 def speed(views: Sequence[View]) -> Table | None:
@@ -37,7 +37,7 @@ def median(run: Run, key: str) -> float | None:
 
 
 def starts(run: Run) -> Table | None:
-    """Each start of train-depth: from which step to which, and how long."""
+    """List the starts of train-depth: steps and duration."""
     kept, more = last(list(enumerate(run.starts, start=1)), MOST_ATTEMPTS, "starts", "commands.jsonl")
     rows = []
     for at, start in kept:
@@ -50,7 +50,7 @@ def starts(run: Run) -> Table | None:
 
 
 def attempts(run: Run) -> Table | None:
-    """Each attempt on a cluster, and how it went."""
+    """List the attempts on a cluster and their outcome."""
     kept, more = last(run.attempts, MOST_ATTEMPTS, "attempts", "nodes/")
     rows = []
     for attempt in kept:
@@ -59,7 +59,7 @@ def attempts(run: Run) -> Table | None:
         went = text(attempt.state)
         rows.append([*cells, text(roles(attempt)), figure(restarts, 0), text(" ".join(attempt.lost)), went])
     heads = [Head("attempt", True), Head("began"), Head("from step", True), Head("job"), Head("nodes")]
-    heads += [Head("restarts", True, "of its workers"), Head("lost hosts"), Head("how it went")]
+    heads += [Head("restarts", True, "of its workers"), Head("lost hosts"), Head("outcome")]
     return Table("Attempts", heads, rows, more) if rows else None
 
 
@@ -69,7 +69,7 @@ def roles(attempt: Attempt) -> str:
 
 
 def of_last_attempt(run: Run) -> Table | None:
-    """The nodes of the last attempt; of many, first those that something happened to."""
+    """List the nodes of the last attempt; if there are too many, those with restarts or problems come first."""
     if not run.attempts or not run.attempts[-1].nodes:
         return None
     attempt = run.attempts[-1]

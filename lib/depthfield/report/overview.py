@@ -1,4 +1,4 @@
-"""What was trained, at a glance and in full: of one run, or of several beside each other."""
+"""What was trained: key figures, facts and settings of one run, or of several side by side."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -8,7 +8,7 @@ from depthfield.report.cells import UNKNOWN, Cell, Head, Table, duration, hint, 
 from depthfield.report.view import View
 from depthfield.tool import some
 
-FEW = 8  # hosts that are named
+FEW = 8  # hosts shown
 
 
 def in_a_sentence(run: Run) -> str:
@@ -38,7 +38,7 @@ def state(run: Run) -> str:
 
 
 def key_figures(run: Run) -> list[tuple[str, str, str]]:
-    """What to see first: a value, what it is, and a remark."""
+    """Return the most important figures, each a value, a label and a remark."""
     found = []
     rel = number(tables.scores_of(run, tables.TEST), "rel")
     if rel is not None:
@@ -52,7 +52,7 @@ def key_figures(run: Run) -> list[tuple[str, str, str]]:
     if run.photos_per_second is not None:
         share = run.spent.get("computing")
         remark = "median" if share is None else f"{share:.0%} of the time computing"
-        found.append((f"{run.photos_per_second:.1f}", "photos a second", remark))
+        found.append((f"{run.photos_per_second:.1f}", "photos per second", remark))
     if run.seconds:
         found.append((duration(run.seconds), "of training", f"in {several(len(run.starts), 'start')}"))
     return found
@@ -91,7 +91,7 @@ FACTS: dict[str, Callable[[Run], object]] = {
 
 
 def facts(views: Sequence[View]) -> list[tuple[str, list[str]]]:
-    """What to know of each run: a label, and a text for each run. What is known of none is left out."""
+    """Return the rows of the table of facts: a label, and a text for each run."""
     rows = [(label, [str(of(view.run) or UNKNOWN) for view in views]) for label, of in FACTS.items()]
     return [(label, values) for label, values in rows if set(values) != {UNKNOWN}]
 
@@ -112,7 +112,7 @@ def photos(run: Run) -> str:
 
 
 def settings(views: Sequence[View]) -> tuple[Table | None, Table | None]:
-    """The settings of the recipes that differ between runs, and all of them."""
+    """Return tables of the settings that differ between runs, and of all settings."""
     keys = list(dict.fromkeys(key for view in views for key in view.run.settings))
     values = {key: [plain(view.run.settings.get(key)) for view in views] for key in keys}
     heads = [Head("setting"), *(Head(view.name) for view in views)]
@@ -126,7 +126,7 @@ def settings(views: Sequence[View]) -> tuple[Table | None, Table | None]:
 
 
 def plain(value: object) -> str | None:
-    """A setting as a recipe writes it, without quotes and brackets."""
+    """Format a setting as in a recipe, without quotes and brackets."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if isinstance(value, bool):

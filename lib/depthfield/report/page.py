@@ -1,7 +1,7 @@
-"""The page of one run, or of several beside each other, as one file of HTML.
+"""The page of one run, or of several side by side, as a single HTML file.
 
-Figures are SVG, photos JPEG, and the numbers are there as JSON too. Besides the pictures it stays below 300 kB however
-long a run is: curves are thinned and long lists cut, and the page says so.
+Figures are SVG, photos are JPEG, and the numbers are included as JSON. Without the pictures the page stays below 300 kB
+however long a run is: curves are thinned, and long lists are cut with a remark.
 """
 
 import base64
@@ -17,11 +17,11 @@ from depthfield.report import colours, commands, curves, data, figures, nodes, o
 from depthfield.report.cells import moment
 from depthfield.report.view import Tested, View
 
-MOST_RUNS = 12  # more could not be told apart
+MOST_RUNS = 12  # their colours can still be distinguished
 
 
 def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) -> str:
-    """The page. For each run what it makes of test photos, or None; `untested` says why in a sentence."""
+    """Return the page. `tested` has the predictions of each run or None; `untested` is a sentence that says why."""
     names = history.names(runs)
     views = [View(*each) for each in zip(runs, names, range(len(runs)), tested, strict=True)]
     several = len(views) > 1

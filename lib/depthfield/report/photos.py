@@ -1,11 +1,11 @@
-"""Which test photos a page shows, and what of each."""
+"""The test photos that a page shows."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from depthfield.report.view import Shown, View
 
-EACH = 3  # of the best, the median and the worst photos
+EACH = 3  # number of best, of median and of worst photos
 
 
 class Tile(NamedTuple):
@@ -15,7 +15,7 @@ class Tile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One photo: the pictures of it, and the ends in metres of the colours of truth and prediction."""
+    """One photo with its pictures; the colours of truth and prediction go from `low` to `high` metres."""
 
     name: str
     low: float
@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 def of_runs(views: Sequence[View]) -> dict[str, list[Row]]:
-    """The best, median and worst photos of those that all runs predicted, by the mean of their rel."""
+    """Return the best, median and worst photos by mean rel, of those that all runs predicted."""
     tested = [view for view in views if view.tested]
     photos = [{photo.digest: photo for photo in view.tested.photos} for view in tested]
     common = [digest for digest in photos[0] if all(digest in each for each in photos)] if photos else []
@@ -37,7 +37,7 @@ def of_runs(views: Sequence[View]) -> dict[str, list[Row]]:
 
 
 def choose(rels: Sequence[float], each: int) -> dict[str, list[int]]:
-    """The indices of the best, the median and the worst, `each` of them or fewer; none is chosen twice."""
+    """Return the indices of the best, median and worst, up to `each` of them and without duplicates."""
     order = sorted(range(len(rels)), key=rels.__getitem__)
     each = min(each, max(1, len(order) // 3))
     best = order[:each]
@@ -48,7 +48,7 @@ def choose(rels: Sequence[float], each: int) -> dict[str, list[int]]:
 
 
 def row(shown: Sequence[Shown], views: Sequence[View]) -> Row:
-    """A photo as each run predicts it; errors and uncertainties too, uncertainties of one run alone."""
+    """Collect the pictures of a photo: predictions and errors of all runs; of a single run its uncertainty, too."""
     first, several = shown[0], len(views) > 1
     name = first.name
     tiles = [Tile(first.photo, "photo", f"Photo {name}"), Tile(first.truth, "truth", f"Measured depth of {name}")]

@@ -1,4 +1,4 @@
-"""The scores of runs: on test photos, on held-out photos, by a protocol beside the paper's, and of the uncertainty."""
+"""Scores of runs: on test photos, on held-out photos, by protocol beside the paper's, and of the uncertainty."""
 
 import itertools
 import math
@@ -30,7 +30,7 @@ def of_metrics(values: dict) -> list[Cell]:
 
 
 def on_test_photos(views: Sequence[View]) -> Table | None:
-    """Each run in both averages, and the mean depth everywhere where runs differ in it."""
+    """List the scores of each run in both averages, and those of the mean depth everywhere."""
     rows, means = [], {}
     for view in views:
         for average in AVERAGES:
@@ -45,7 +45,7 @@ def on_test_photos(views: Sequence[View]) -> Table | None:
 
 
 def extent(views: Sequence[View]) -> list[str]:
-    """What the scores on test photos are of: a line for all runs, or for those that it holds for."""
+    """Return what the scores on test photos cover, one line for runs that share it."""
     lines: dict[str, list[str]] = {}
     for view in views:
         field = view.run.scores.get("field", {})
@@ -58,7 +58,7 @@ def extent(views: Sequence[View]) -> list[str]:
 
 
 def on_held_out_photos(views: Sequence[View]) -> Table | None:
-    """The best and the last scores of each run; where no photo is held out, none."""
+    """List the best and last scores of each run that has held-out photos."""
     rows = []
     for view in views:
         best, last = view.run.best, view.run.validation[-1] if view.run.validation else {}
@@ -71,7 +71,7 @@ def on_held_out_photos(views: Sequence[View]) -> Table | None:
 
 
 def by_protocols(views: Sequence[View]) -> list[Protocol]:
-    """The runs beside the published rows, for each protocol that one of them was scored by."""
+    """List the runs beside the published rows, for each protocol with scores of a run."""
     if not any(view.run.protocols for view in views):
         return []
     from depthfield import protocols, published
@@ -86,7 +86,7 @@ def by_protocols(views: Sequence[View]) -> list[Protocol]:
                 rows.append([Cell(whose, whose), text("here"), *of_metrics(summary.get(protocol.headline, {}))])
             images = scored.get("field", {}).get("images")
             if images is not None and images != protocol.photos:
-                remarks.append(f"{view.name}: {images} of {protocol.photos} photos, so these are no benchmark scores.")
+                remarks.append(f"{view.name}: {images} of {protocol.photos} photos, so these are not benchmark scores.")
         if not rows:
             continue
         sources = list(dict.fromkeys(row.source for row in published.ROWS[name]))
@@ -94,14 +94,14 @@ def by_protocols(views: Sequence[View]) -> list[Protocol]:
             values = dict(zip(tables.METRICS, row.values, strict=False))
             rows.append([text(row.method), text(f"published [{sources.index(row.source) + 1}]"), *of_metrics(values)])
         remarks += [f"[{at}] {source}." for at, source in enumerate(sources, start=1)]
-        remarks += [] if sources else ["The paper has no row by this protocol."]
+        remarks += [] if sources else ["The paper has no row for this protocol."]
         table = Table(f"Protocol {name}", [Head("method"), Head("from"), *HEADS], rows)
         found.append(Protocol(protocol.rule, table, remarks))
     return found
 
 
 def by_photo(views: Sequence[View]) -> Plot | None:
-    """rel of each test photo, the best first."""
+    """Plot rel of the test photos in ascending order."""
     series = []
     for view in views:
         if view.tested:
@@ -111,7 +111,7 @@ def by_photo(views: Sequence[View]) -> Plot | None:
 
 
 def calibration(views: Sequence[View]) -> Plot | None:
-    """The share of pixels within each number of standard deviations, over that of a Gaussian."""
+    """Plot the share of pixels within each number of standard deviations against that of a Gaussian."""
     tested = [view for view in views if view.tested]
     if not tested:
         return None
@@ -128,7 +128,7 @@ def calibration(views: Sequence[View]) -> Plot | None:
 
 
 def uncertainty(views: Sequence[View]) -> Table | None:
-    """How often errors are within the stated uncertainty, and what it was set to on held-out photos."""
+    """List how many errors are within the uncertainty, and its calibration on held-out photos."""
     rows = []
     for view in views:
         field = view.run.scores.get("field", {})

@@ -1,4 +1,4 @@
-"""Runs as a table, a row each: for people, and as CSV, Markdown and LaTeX."""
+"""A table of runs, one row each, as text, CSV, Markdown and LaTeX."""
 
 import csv
 import io
@@ -14,15 +14,15 @@ POOLED = "pooled over pixels"
 TEST = "test"  # the scores of scores.json, pooled over pixels
 SCORES = (TEST, "nyu", "nyu-eigen", "make3d-c1", "make3d-c2")  # the others are protocols.PROTOCOLS
 MISSING = {"text": "-", "csv": "", "markdown": "–", "latex": "--"}
-FEW = 2  # hosts that are named; CSV names all
+FEW = 2  # hosts shown; CSV has all
 
 
 class Column(NamedTuple):
     key: str  # its name in CSV
     title: str  # for people
     latex: str
-    digits: int | None = None  # behind the point; None for text
-    signed: int = 0  # 1 where more is better, -1 where less is
+    digits: int | None = None  # decimals; None for text
+    signed: int = 0  # 1 if higher is better, -1 if lower is
 
 
 COLUMNS = (
@@ -46,7 +46,7 @@ COLUMNS = (
 
 
 def row(run: Run, name: str, which: str = TEST) -> dict:
-    """The values of COLUMNS of a run by their keys; None is what is not known."""
+    """Return the values of COLUMNS for a run, by key; None if unknown."""
     scores = scores_of(run, which)
     return {
         "run": name,
@@ -64,7 +64,7 @@ def row(run: Run, name: str, which: str = TEST) -> dict:
 
 
 def scores_of(run: Run, which: str) -> dict:
-    """The scores of a run by METRICS: on test photos pooled over pixels, or by a protocol as it is published."""
+    """Return the scores of a run by metric: on test photos pooled over pixels, or in the average of a protocol."""
     found = run.scores if which == TEST else run.protocols.get(which, {})
     field = found.get("field", {})
     scores = field.get(field.get("headline", POOLED))
@@ -72,7 +72,7 @@ def scores_of(run: Run, which: str) -> dict:
 
 
 def warnings(runs: Sequence[Run], which: str) -> list[str]:
-    """What to say of the scores of runs before they are compared, a line each."""
+    """Return what to know before comparing the scores of runs, one line each."""
     said = []
     for run in runs:
         said += [f"{run.path}: {note}" for note in run.notes]
@@ -87,7 +87,7 @@ def warnings(runs: Sequence[Run], which: str) -> list[str]:
 
 
 def shown(column: Column, value: object, kind: str) -> str:
-    """A value as text, with the digits of its column; CSV has all that are known."""
+    """Format a value with the decimals of its column; CSV has all digits."""
     if value is None:
         return MISSING[kind]
     if isinstance(value, list):
@@ -98,7 +98,7 @@ def shown(column: Column, value: object, kind: str) -> str:
 
 
 def text(rows: Sequence[dict]) -> str:
-    """Lines for people: words to the left, numbers to the right."""
+    """Format rows as aligned text."""
     cells = [[column.title for column in COLUMNS], *strings(rows, "text")]
     widths = [max(len(line[at]) for line in cells) for at in range(len(COLUMNS))]
     aligned = [str.ljust if column.digits is None else str.rjust for column in COLUMNS]
@@ -121,12 +121,12 @@ def markdown(rows: Sequence[dict]) -> str:
 
 
 def marked(cell: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Escape text for Markdown."""
     return "".join(f"\\{letter}" if letter in r"\`*_{}[]<>#|~" else letter for letter in cell)
 
 
 def latex(rows: Sequence[dict]) -> str:
-    """A tabular with the rules of booktabs."""
+    """Format rows as a tabular with the rules of booktabs."""
     columns = "".join("l" if column.digits is None else "r" for column in COLUMNS)
     lines = [
         [column.latex for column in COLUMNS],
@@ -144,7 +144,7 @@ LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 
 
 def escaped(cell: str) -> str:
-    """Text that LaTeX sets as it is."""
+    """Escape text for LaTeX."""
     return "".join(LATEX.get(letter, letter) for letter in cell)
 
 

@@ -1,4 +1,4 @@
-"""A run on the page, and what it makes of test photos."""
+"""A run on a page, with its predictions of test photos."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ class Shown(NamedTuple):
     digest: str  # of its record
     name: str
     rel: float
-    low: float  # metres: the ends of the colours of truth and prediction
+    low: float  # metres, ends of the colours of truth and prediction
     high: float
     width: int  # pixels of the pictures
     height: int
@@ -23,7 +23,7 @@ class Shown(NamedTuple):
 
 
 class Tested(NamedTuple):
-    """A run on test photos."""
+    """The predictions of a run."""
 
     scores: dict[str, dict]  # see evaluation.examine
     counted: list[int]  # pixels by their error in standard deviations, see calibration.counts
@@ -33,7 +33,7 @@ class Tested(NamedTuple):
 
 
 class View(NamedTuple):
-    """A run on the page."""
+    """A run on a page."""
 
     run: Run
     name: str
