@@ -21,9 +21,10 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SWITCHES = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions", "--mute-audio",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-breakpad",
-    "--no-first-run", "--no-default-browser-check", "--password-store=basic", "--remote-debugging-pipe",
+    "--headless", "--no-sandbox", "--remote-debugging-pipe", "--disable-gpu", "--disable-dev-shm-usage",
+    "--disable-extensions", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-breakpad", "--no-first-run", "--no-default-browser-check", "--password-store=basic", "--mute-audio",
+    "--hide-scrollbars",
 )  # fmt: skip
 SECONDS = 60  # for an answer; two busy cores start Chromium slowly
 

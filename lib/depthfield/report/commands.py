@@ -7,7 +7,7 @@ from depthfield import history
 from depthfield.history import Run
 from depthfield.report.cells import last, moment
 
-MOST_COMMANDS, MOST_LETTERS = 24, 3000  # commands on a page, and characters of each
+MOST, CHARACTERS = 24, 2000  # commands on a page, and characters of each
 SHARD = re.compile(r"([\w./+@%=~-]*-)(\d{5})(-of-\d{5}\.tfrecord)")
 
 
@@ -17,15 +17,15 @@ class Command(NamedTuple):
     by: str  # versions and host
 
 
-def of_run(run: Run) -> tuple[list[Command], str]:
-    """Return each command of a run once, with its times, and a remark about those left out."""
+def of_run(run: Run, most: int) -> tuple[list[Command], str]:
+    """Return the last `most` commands of a run, each once with its times, and a remark about those left out."""
     calls: dict[tuple[str, str], list[str]] = {}
     for line in run.commands:
         versions = [f"{name} {line[name]}" for name in ("depthfield", "tensorflow", "python") if line.get(name)]
         commit = [f"commit {line['commit']}"] if line.get("commit") else []
         by = ", ".join([*versions, *commit, *([f"on {line['host']}"] if line.get("host") else [])])
         calls.setdefault((str(line.get("command", "unknown")), by), []).append(moment(history.time_of(line)))
-    kept, more = last(list(calls.items()), MOST_COMMANDS, "commands", "commands.jsonl")
+    kept, more = last(list(calls.items()), most, "commands", "commands.jsonl")
     found = []
     for (command, by), times in kept:
         when = times[0] if len(times) == 1 else f"{len(times)} times, from {times[0]} to {times[-1]}"
@@ -58,5 +58,5 @@ def braced(command: str) -> str:
 
 
 def clipped(command: str) -> str:
-    left = len(command) - MOST_LETTERS
-    return command if left <= 0 else f"{command[:MOST_LETTERS]} … {left:,} more characters in commands.jsonl"
+    left = len(command) - CHARACTERS
+    return command if left <= 0 else f"{command[:CHARACTERS]} … {left:,} more characters in commands.jsonl"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from depthfield.report import tables
 from depthfield.report.view import View
 
-BYTES = 120_000  # most bytes of JSON
+BYTES = 100_000  # most bytes of JSON
 LINES = 400  # most lines of metrics, and photos, of a run
 
 
@@ -29,7 +29,13 @@ def of_run(view: View, most: int) -> dict:
         for start in run.starts[-most:]
     ]
     photos = [{"name": photo.name, "rel": photo.rel} for photo in view.tested.photos[:most]] if view.tested else []
-    more = {"settings": run.settings, "survey": run.survey, "scores": run.scores, "protocols": run.protocols}
+    more = {
+        "hosts": run.hosts[:most],
+        "settings": run.settings,
+        "survey": run.survey,
+        "scores": run.scores,
+        "protocols": run.protocols,
+    }
     return plain(tables.row(run, view.name) | more | {"starts": starts, "photos": photos})
 
 

@@ -99,7 +99,7 @@ def plot(
 
     Returns None if there are no points.
     """
-    series = [one._replace(parts=shared(one.parts, most), lost=shared(one.lost, most)) for one in series]
+    series = [one._replace(parts=shared(one.parts, most), lost=shared(one.lost, most // 4)) for one in series]
     series = [one for one in series if one.parts]
     points = [point for one in series for part in (*one.parts, *one.lost) for point in part]
     if not points:
@@ -109,8 +109,8 @@ def plot(
     dots = [
         Dot(x(px), y(py), one.colour, f"{one.name}: {short(py)} at {x_label} {short(px)}")
         for one in series
+        if sum(map(len, one.parts)) <= DOTTED and one.colour != NEUTRAL
         for part in one.parts
-        if len(part) <= DOTTED and one.colour != NEUTRAL
         for px, py in part
     ]
     paths = [Path(joined(part, x, y), one.colour, "lost") for one in series for part in one.lost]
@@ -151,9 +151,10 @@ def stacked(
 
 
 def placed(marks: Sequence[Mark], x: Callable[[float], float]) -> list[Mark]:
-    """Place marks; if there are many, without labels."""
-    few = len(marks) <= LABELLED
-    return [mark._replace(x=x(mark.x), label=mark.label if few else "") for mark in marks]
+    """Place marks; if there are many, without labels, and only one per unit."""
+    if len(marks) <= LABELLED:
+        return [mark._replace(x=x(mark.x)) for mark in marks]
+    return [Mark(at, "", "") for at in sorted({round(x(mark.x)) for mark in marks})]
 
 
 def across(values: Sequence[float]) -> Scale:
@@ -176,8 +177,10 @@ def joined(points: Iterable[Point], x: Callable[[float], float], y: Callable[[fl
 
 
 def shared(parts: Sequence[list[Point]], most: int) -> list[list[Point]]:
-    """Thin the parts of a curve to about `most` points in total; empty parts are left out."""
+    """Thin the parts of a curve to about `most` points in total; empty parts are left out, very many parts joined."""
     total = sum(map(len, parts))
+    if len(parts) > most / 4:
+        parts = [list(itertools.chain(*parts))]
     return [thinned(part, max(2, most * len(part) // total)) for part in parts if part]
 
 

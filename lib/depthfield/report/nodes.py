@@ -7,7 +7,7 @@ from depthfield.report.cells import Cell, Head, Table, figure, last, lasted, per
 from depthfield.report.curves import WHERE
 from depthfield.report.view import View
 
-MOST_ATTEMPTS, MOST_NODES = 40, 60  # most rows of a table
+ROWS = 48  # most rows of a table; those of several runs share them
 USUAL = ("serving", "ended", None)  # states of a node without problems
 
 
@@ -36,9 +36,9 @@ def median(run: Run, key: str) -> float | None:
     return values[len(values) // 2] if values else None
 
 
-def starts(run: Run) -> Table | None:
-    """List the starts of train-depth: steps and duration."""
-    kept, more = last(list(enumerate(run.starts, start=1)), MOST_ATTEMPTS, "starts", "commands.jsonl")
+def starts(run: Run, most: int) -> Table | None:
+    """List the last `most` starts of train-depth: steps and duration."""
+    kept, more = last(list(enumerate(run.starts, start=1)), most, "starts", "commands.jsonl")
     rows = []
     for at, start in kept:
         end = max((line["step"] for line in (*start.training, *start.validation)), default=None)
@@ -49,9 +49,9 @@ def starts(run: Run) -> Table | None:
     return Table("Starts of train-depth", heads, rows, more) if rows else None
 
 
-def attempts(run: Run) -> Table | None:
-    """List the attempts on a cluster and their outcome."""
-    kept, more = last(run.attempts, MOST_ATTEMPTS, "attempts", "nodes/")
+def attempts(run: Run, most: int) -> Table | None:
+    """List the last `most` attempts on a cluster and their outcome."""
+    kept, more = last(run.attempts, most, "attempts", "nodes/")
     rows = []
     for attempt in kept:
         restarts = sum(node["restarts"] for node in attempt.nodes)
@@ -68,12 +68,12 @@ def roles(attempt: Attempt) -> str:
     return ", ".join(several(count, role) if role != "ps" else f"{count} ps" for role, count in counts.items() if count)
 
 
-def of_last_attempt(run: Run) -> Table | None:
-    """List the nodes of the last attempt; if there are too many, those with restarts or problems come first."""
+def of_last_attempt(run: Run, most: int) -> Table | None:
+    """List `most` nodes of the last attempt, and among them all with restarts or problems."""
     if not run.attempts or not run.attempts[-1].nodes:
         return None
     attempt = run.attempts[-1]
-    chosen = sorted(attempt.nodes, key=lambda node: node["restarts"] == 0 and node.get("state") in USUAL)[:MOST_NODES]
+    chosen = sorted(attempt.nodes, key=lambda node: node["restarts"] == 0 and node.get("state") in USUAL)[:most]
     rows = []
     for node in attempt.nodes:
         if node in chosen:

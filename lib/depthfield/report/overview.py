@@ -64,14 +64,14 @@ def runs_table(views: Sequence[View]) -> Table:
     for view in views:
         row = tables.row(view.run, view.name)
         rows.append([
-            Cell(tables.shown(column, row[column.key], "markdown"), sorted_by(row[column.key]))
+            Cell(shown := tables.shown(column, row[column.key], "markdown"), sorted_by(row[column.key], shown))
             for column in tables.COLUMNS
         ])  # fmt: skip
     return Table("Runs", heads, rows)
 
 
-def sorted_by(value: object) -> float | str | None:
-    return " ".join(value) if isinstance(value, list) else value
+def sorted_by(value: object, shown: str) -> float | str | None:
+    return shown if isinstance(value, list) else value
 
 
 FACTS: dict[str, Callable[[Run], object]] = {

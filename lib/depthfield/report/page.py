@@ -27,8 +27,9 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
     several = len(views) > 1
     differing, settings = overview.settings(views)
     of_scores, of_speed = curves.of_scores(views), curves.of_speed(views)
-    of_photos = [plot for plot in (scores.by_photo(views), scores.calibration(views)) if plot]
-    used = [path.colour for plot in (*of_scores, *of_speed, *of_photos) for path in (*plot.paths, *plot.areas)]
+    by_photo, calibration = scores.by_photo(views), scores.calibration(views)
+    plots = [*of_scores, *of_speed, *filter(None, (by_photo, calibration))]
+    used = [path.colour for plot in plots for path in (*plot.paths, *plot.areas)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
@@ -52,15 +53,14 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
         protocols=scores.by_protocols(views),
         photos=photos.of_runs(views),
         untested=untested,
-        of_photos=of_photos,
+        by_photo=by_photo,
+        calibration=calibration,
         uncertainty=scores.uncertainty(views),
         speed=nodes.speed(views),
         of_speed=of_speed,
         spent=curves.WHERE,
-        clusters=[
-            (view, nodes.starts(view.run), nodes.attempts(view.run), nodes.of_last_attempt(view.run)) for view in views
-        ],
-        commands=[(view, *commands.of_run(view.run)) for view in views],
+        clusters=clusters(views),
+        commands=[(view, *commands.of_run(view.run, max(commands.MOST // len(views), 2))) for view in views],
         notes=[(view.name, note) for view in views for note in view.run.notes],
         box=figures,
         backgrounds=colours.BACKGROUNDS,
@@ -69,3 +69,10 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
         data=data.of_runs(views),
         made=moment(time.time()),
     )
+
+
+def clusters(views: Sequence[View]) -> list[tuple]:
+    """Return each view with the tables of its starts, attempts and nodes."""
+    most = max(nodes.ROWS // len(views), 5)
+    tables = (nodes.starts, nodes.attempts, nodes.of_last_attempt)
+    return [(view, *(table(view.run, most) for table in tables)) for view in views]
