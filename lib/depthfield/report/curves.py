@@ -9,7 +9,7 @@ from depthfield.report.cells import moment
 from depthfield.report.figures import Mark, Plot, Point, Series
 from depthfield.report.view import View
 
-POINTS, EACH = 1800, 300  # most points of a figure, and of one curve
+POINTS, EACH = 1000, 300  # most points of a figure, and of one curve
 WHERE = {"computing": "computing", "waiting": "waiting for data", "moving": "moving parameters"}
 
 

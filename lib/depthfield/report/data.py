@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from depthfield.report import tables
 from depthfield.report.view import View
 
-BYTES = 100_000  # most bytes of JSON
+BYTES = 60_000  # most bytes of JSON
 LINES = 400  # most lines of metrics, and photos, of a run
 
 

@@ -7,7 +7,7 @@ from depthfield.report.cells import Cell, Head, Table, figure, last, lasted, per
 from depthfield.report.curves import WHERE
 from depthfield.report.view import View
 
-ROWS = 48  # most rows of a table; those of several runs share them
+ROWS = 40  # most rows of a table; those of several runs share them
 USUAL = ("serving", "ended", None)  # states of a node without problems
 
 

@@ -73,6 +73,6 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
 
 def clusters(views: Sequence[View]) -> list[tuple]:
     """Return each view with the tables of its starts, attempts and nodes."""
-    most = max(nodes.ROWS // len(views), 5)
+    most = max(nodes.ROWS // len(views), 3)
     tables = (nodes.starts, nodes.attempts, nodes.of_last_attempt)
     return [(view, *(table(view.run, most) for table in tables)) for view in views]
