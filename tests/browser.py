@@ -109,14 +109,15 @@ class Browser:
         self.stack.close()
 
     def end(self) -> None:
-        """Close the pipes, at which Chromium ends, and kill what does not end within five seconds."""
+        """Kill all of its processes: nothing in its profile is to be saved."""
+        self.to.close()
+        os.close(self.back)
         with contextlib.suppress(psutil.NoSuchProcess):
             family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-            self.to.close()
-            os.close(self.back)
-            for process in psutil.wait_procs(family, timeout=5)[1]:
+            for process in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
+            psutil.wait_procs(family, timeout=SECONDS)
         self.process.wait(SECONDS)
 
     @contextlib.contextmanager

@@ -63,7 +63,7 @@ def test_a_page_is_whole_in_a_browser_on_a_phone_and_on_a_desk(pages, browser, t
         pictures = page.evaluate("[...document.images].map((image) => [image.naturalWidth, image.alt])")
         assert len(pictures) == 3 * (5 if which == "one" else 6)  # four test photos: a best, a median and a worst one
         assert all(
-            size == 96 and re.match(r"(Photo|Measured|Predicted|Error|Uncertainty)\\b", alt) for size, alt in pictures
+            size == 96 and re.match(r"(Photo|Measured|Predicted|Error|Uncertainty) ", alt) for size, alt in pictures
         )
         figures = page.evaluate("[...document.querySelectorAll('svg')].map((each) => each.getAttribute('aria-label'))")
         assert len(figures) >= 9 and all(figures)
