@@ -31,6 +31,8 @@ WAIT       ?=#                   distributed: seconds to wait for slots and node
 CKPT_FREQ  ?=#                   seconds between checkpoints [the recipe's]
 SUM_FREQ   ?=#                   seconds between lines of metrics [the recipe's]
 TIMEOUT    ?=#                   stop after this many seconds with everything saved, exit status 99
+COUNT      ?=#                   download, demo: numbers of training and test rooms to render, such as 40,10
+SIZE       ?=#                   download, demo: height and width of the rooms in pixels, such as 72x96
 SUPERPIXELS ?=#                  preprocess: number of superpixels at 640x480, or grid:PIXELS [700; reproduce: the authors']
 WIDTH      ?=#                   preprocess: shrink photos wider than this
 HEIGHT     ?=#                   preprocess: shrink photos taller than this
@@ -61,6 +63,7 @@ NAMES := $(or $(NAMES),$(DATASET))
 
 force := $(if $(FORCE),--force)
 option = $(if $($(1)),$(2) $($(1)))
+rendering = $(call option,COUNT,--count) $(call option,SIZE,--size)
 changes = $(SET:%=--set %) $(call option,INIT,--init)
 training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--steps) $(call option,TIMEOUT,--timeout) \
 	$(if $(BATCHSIZE),--set batch_size=$(BATCHSIZE)) $(if $(CKPT_FREQ),--set checkpoint_seconds=$(CKPT_FREQ)) \
@@ -95,7 +98,7 @@ datasets: install ## list the available datasets, with licence and citation
 	@bin/fetch-dataset --list
 
 download: install ## fetch or render datasets: make download make3d1 make3d2 nyu
-	bin/fetch-dataset $(force) $(NAMES)
+	bin/fetch-dataset $(force) $(rendering) $(NAMES)
 
 preprocess: install ## make patch files of photos: make preprocess rooms
 	printf '%s\n' $(NAMES:%=$(DATA_DIR)/%/raw) | bin/make-patches $(force) \
@@ -157,7 +160,7 @@ tb: install ## show all runs in TensorBoard, on TB_PORT
 # Each demo is a new run, on a dataset of its own. The last line on stdout is for scripts.
 demo: install ## run everything in minutes: render rooms, train with 1 ps and 2 workers, score, draw pictures
 	@begun=$$(date +%s); run=$(RUN_DIR)/demo-$$(date +%Y%m%d-%H%M%S); records=$(DATA_DIR)/demo-rooms/records; \
-	bin/fetch-dataset --as demo-rooms rooms | bin/make-patches | bin/to-tfrecord > /dev/null; \
+	bin/fetch-dataset $(rendering) --as demo-rooms rooms | bin/make-patches | bin/to-tfrecord > /dev/null; \
 	GRID=no DATASET=demo-rooms RECIPE=demo RUNID=$${run##*/} PS_NODES=1 WORKERS=2 sge/cluster.sh > /dev/null; \
 	bin/score-depth --run $$run --save $$run/scores.json --pictures $$run/pictures $$records/test-*.tfrecord 2> $$run/logs/score.log; \
 	printf 'photo | truth | prediction | uncertainty:\n'; ls $$run/pictures/*.png; \

@@ -1,4 +1,4 @@
-"""Write the README's table of commands anew from their help texts: python tests/commands.py."""
+"""Update the README's table of commands from their help texts: python tests/commands.py."""
 
 import ast
 import re

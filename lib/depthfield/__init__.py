@@ -1,4 +1,4 @@
-"""Depth from one photo with Deep Convolutional Neural Fields; see the architecture section of README.md."""
+"""Depth from one photo with Deep Convolutional Neural Fields; see lib/README.md."""
 
 import os
 

@@ -86,7 +86,7 @@ def minutes(run: Path) -> float:
 def compared(dataset: str, loss: str, seed: int) -> Path:
     """A run of the comparison of losses: alike in all but the loss and the seed.
 
-    The network is the paper's first, sized for two cores: `small` gains nothing by the field (README).
+    The network is the paper's first, sized for two cores: `small` gains nothing by the field (lib/recipes/README.md).
     """
     sets = [f"loss={loss}", f"steps={COMPARED[dataset]}", f"seed={seed}"]
     return trained(f"{dataset}-{loss}-{seed}", dataset, *sets, recipe="dcnf-small")

@@ -373,10 +373,10 @@ def folders_of_maps(folder, predicted: dict, truth: dict) -> None:
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        ((64, 48), "48×64 pixels, but its truth 64×48: the aspect ratios differ"),
-        ((480, 672), "672×480 pixels, but its truth 64×48: the aspect ratios differ"),
-        ((1, 1), "1×1 pixels, but its truth 64×48: too small to resize"),
-        ((12, 18), "18×12 pixels, but its truth 64×48: the aspect ratios differ"),
+        ((64, 48), "it has 48×64 pixels, but its truth 64×48: the aspect ratios differ"),
+        ((480, 672), "it has 672×480 pixels, but its truth 64×48: the aspect ratios differ"),
+        ((1, 1), "it has 1×1 pixels, but its truth 64×48: too small to resize"),
+        ((12, 18), "it has 18×12 pixels, but its truth 64×48: the aspect ratios differ"),
         ((17, 23), None),  # 22.7 pixels rounded
         ((480, 641), None),  # the truth's 63.9 rounded
     ],

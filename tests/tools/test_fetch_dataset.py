@@ -248,7 +248,7 @@ def test_a_whole_dataset_is_fetched_verified_unpacked_and_read(lab, server, tmp_
 
 
 def test_what_changed_on_the_disk_is_noticed(lab, server):
-    """A file is fetched anew, the bad one kept aside; an archive that is still good is only unpacked anew."""
+    """A bad file is fetched again and kept aside; an archive that is still good is only unpacked again."""
     lab.hold(toy=[{"name": "toy.mat"}, {"name": "box.tgz", "unpack": True}])
     server.files["/box.tgz"] = tar(("doll", b"a doll"), ("ball", b"a ball"))
     assert lab.fetch("toy").returncode == 0
@@ -276,7 +276,7 @@ def test_what_was_put_there_by_hand_is_taken_if_it_can_be(lab, server):
     lab.hold(toy=[{"name": "toy.mat", "size": len(lab.body)}])
     told = lab.fetch("toy")
     assert told.returncode == 1  # what the server has is not what was recorded
-    assert "has 16 bytes, the catalogue says 300000" in told.stderr
+    assert "has 16 bytes, but the catalogue says 300000" in told.stderr
 
 
 def test_force_fetches_again(lab, server):
@@ -378,8 +378,8 @@ FAILING = {
     "busy": ("status 503 Retry-After: 7200", b"", "asks to wait for 120 minutes"),
     "liar": ("lie", b"toy", "does not continue where the download was interrupted, 2 times in a row"),
     "sold": ("good", PAGE, "sent a web page, not the file; if the host has moved, try --mirror"),
-    "other": ("good", b"toy", "offers 3 bytes, the catalogue says 300000: not the same file"),
-    "short": ("unsized", b"toy", "offers 3 bytes, the catalogue says 300000: not the same file"),
+    "other": ("good", b"toy", "has 3 bytes, but the catalogue says 300000: not the same file"),
+    "short": ("unsized", b"toy", "has 3 bytes, but the catalogue says 300000: not the same file"),
 }
 
 
@@ -464,7 +464,7 @@ def test_a_file_that_is_not_the_catalogues_is_never_used(lab):
     told = lab.fetch("toy")
     assert told.returncode == 1
     found = hashlib.sha256(lab.body).hexdigest()
-    assert f"its sha256 is {found}, the catalogue says {'0' * 64}; kept as {lab.home}/downloads" in told.stderr
+    assert f"its sha256 is {found}, but the catalogue says {'0' * 64}; kept as {lab.home}/downloads" in told.stderr
     assert tree(lab.home) == ["downloads/toy.mat.bad"]
 
 

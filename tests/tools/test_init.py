@@ -49,7 +49,8 @@ def test_a_backbone_is_taken_from_a_file_and_stays_as_it_is_while_it_is_frozen(
     folder, theirs = files
     done = train(prepared, tmp_path / "run", *recipe, *FOUR, *options(["frozen_share=1"]), "--init", folder / name)
     assert done.returncode == 0, done.stderr
-    taken, begun = (next(line for line in done.stderr.splitlines() if word in line) for word in ("taken: ", "anew: "))
+    words = ("taken: ", "initialised: ")
+    taken, begun = (next(line for line in done.stderr.splitlines() if word in line) for word in words)
     assert "conv" in taken and "/dense0" not in taken and "/dense0" in begun and "conv" not in begun
     ours = values(tmp_path / "run")
     shared = ours.keys() & theirs.keys()
@@ -76,7 +77,7 @@ def test_a_run_begins_with_another_and_then_continues_with_its_own(prepared, tra
     kept = "field/pooled/encoder/down0/kernel"
     np.testing.assert_array_equal(before[kept], after[kept])
     assert after["step"] == 16 and after["field/pooled/dense0/kernel"].shape == (8, 12)
-    assert "anew: pooled/dense0, pooled/z" in done.stderr
+    assert "initialised: pooled/dense0, pooled/z" in done.stderr
     again = train(prepared, tmp_path / "run", *words, "--init", trained)
     assert again.returncode == 0 and "taken" not in again.stderr and "continuing from" in again.stderr
 

@@ -93,7 +93,7 @@ def test_a_missing_or_unusable_prediction_refuses_its_photo(frames, tmp_path):
     assert "scored here: 1 of 654 photos" in done.stdout
     (tmp_path / "none").mkdir()
     done = run("score-depth", "--protocol", "nyu", "none", frames, cwd=tmp_path)
-    assert done.returncode == 1 and "as 00002.png" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 1 and "(00002.png)" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_make3d_by_its_two_protocols(tmp_path):
@@ -150,7 +150,7 @@ def test_a_run_s_predictions_are_scored_as_they_are_whatever_its_recipe_clamps_t
             "--protocol is one of nyu, nyu-eigen, make3d-c1, make3d-c2, not 'kitti'",
         ),
         (["--protocol", "nyu", ".", "nowhere"], 1, "nowhere: no such folder"),
-        (["--protocol", "nyu", ".", "."], 1, "nyu_depth_v2_labeled.mat: not there"),
+        (["--protocol", "nyu", ".", "."], 1, "nyu_depth_v2_labeled.mat: missing; run fetch-dataset"),
         (["--protocol", "make3d-c1", ".", "."], 1, "no Make3D photo"),
         (["--protocol", "nyu", "--run", "nothing", "."], 1, "not a run"),
         (["--protocol", "nyu", "."], 2, "see --help"),

@@ -179,28 +179,28 @@ def paced(*reports: Report, workers: int = 1, times: int = 8) -> pace.Pace:
 
 
 def test_rounds_have_as_many_steps_as_exchanges_cost():
-    assert paced(told(moving=0.005)).plan(1.0) == ([1], AROUND)
-    assert paced(told(moving=0.057)).plan(1.0) == ([10], AROUND)
-    assert paced(told(moving=0.03, lost=0.027)).plan(1.0) == ([10], AROUND)
+    assert paced(told(moving=0.004)).plan(1.0) == ([1], AROUND)
+    assert paced(told(moving=0.048)).plan(1.0) == ([10], AROUND)
+    assert paced(told(moving=0.03, lost=0.018)).plan(1.0) == ([10], AROUND)
 
 
 def test_rounds_grow_with_the_square_of_the_rates_fall_where_they_are_too_short():
     slow = paced(told(moving=0.8))
-    assert [slow.plan(rate).counts for rate in (1.0, 0.8, 0.1)] == [[64], [100], [134]]
+    assert [slow.plan(rate).counts for rate in (1.0, 0.8, 0.1)] == [[100], [157], [160]]
 
 
 def test_a_network_that_is_too_slow_is_hidden_beside_computing():
-    assert paced(told(moving=1.7)).plan(1.0) == ([64], BESIDE)
+    assert paced(told(moving=2.6)).plan(1.0) == ([100], BESIDE)
     assert paced(told(moving=10.0)).plan(1.0) == ([110], BESIDE)
 
 
 def test_a_fast_worker_takes_more_steps_so_that_rounds_end_together():
-    counts = paced(told(0, step=0.1, moving=0.057), told(1, step=0.05, moving=0.057), workers=2).plan(1.0).counts
-    assert counts == [10, 19]
+    counts = paced(told(0, step=0.1, moving=0.048), told(1, step=0.05, moving=0.048), workers=2).plan(1.0).counts
+    assert counts == [10, 20]
 
 
 def test_a_short_training_has_short_rounds():
-    short = pace.Pace(4, 0, 2000)
+    short = pace.Pace(4, 0, 4000)
     for _ in range(3):
         short.note(told(moving=0.8))
     assert short.plan(1.0).counts[0] == 10
@@ -213,8 +213,8 @@ def test_a_number_of_steps_that_is_set_is_kept():
 
 
 def test_what_workers_wait_for_each_other_makes_rounds_no_longer():
-    waits = told(1, moving=0.011)._replace(idle=0.5)
-    assert paced(told(0, moving=0.011), waits, workers=2).plan(1.0).counts == [2, 2]
+    waits = told(1, moving=0.009)._replace(idle=0.5)
+    assert paced(told(0, moving=0.009), waits, workers=2).plan(1.0).counts == [2, 2]
 
 
 def test_shares_of_time_add_up():

@@ -202,7 +202,7 @@ def test_an_npy_has_a_missing_value_in_metres(tmp_path):
         np.testing.assert_array_equal(images.read_depth(tmp_path / "a.npy", **options), np.float32([metres]))
     path = write_png(tmp_path / "a.png", RAMP)
     assert failure(images.read_depth, path, None, 65.535) == (
-        f"{path}: a 16-bit PNG holds whole numbers to 65535; --missing 65.535 is none"
+        f"{path}: a 16-bit PNG holds whole numbers to 65535; --missing 65.535 is not one"
     )
 
 
@@ -329,7 +329,7 @@ def test_a_matlab_array_is_read_by_the_first_of_its_names(tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {"other": [[2.0]], "depth": METRES}, do_compression=True)
     for names in (("grid", "depth"), ("depth", "other")):
         np.testing.assert_array_equal(images.read_matlab(tmp_path / "a.mat", *names), METRES)
-    assert failure(images.read_matlab, tmp_path / "a.mat", "x", "y") == f"{tmp_path}/a.mat: has no x or y"
+    assert failure(images.read_matlab, tmp_path / "a.mat", "x", "y") == f"{tmp_path}/a.mat: has no variable x or y"
 
 
 def test_a_matlab_array_followed_by_surplus_bytes_is_read(tmp_path):

@@ -150,5 +150,5 @@ def test_a_recipe_may_use_some_of_the_similarities_only():
     one = batch((48, 48))
     _, weights = model(one)
     np.testing.assert_allclose(weights, one["similarities"][..., 2])
-    with pytest.raises(Failure, match="without the similarities texture"):
+    with pytest.raises(Failure, match="lack the similarities texture"):
         models.build(recipes.load("small"), ("histogram", "colour"), 1.0)

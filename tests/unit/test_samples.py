@@ -82,7 +82,7 @@ def test_an_nyu_division_that_does_not_fit_is_refused(tmp_path, train, test, wor
 
 def test_an_nyu_division_of_other_content_is_refused(tmp_path):
     for content, words in (
-        ({"trainNdxs": [[1]]}, "has no testNdxs"),
+        ({"trainNdxs": [[1]]}, "has no variable testNdxs"),
         ({"trainNdxs": [["x"]], "testNdxs": [[1]]}, "trainNdxs are not frame numbers"),
         ({"trainNdxs": [[1.5]], "testNdxs": [[1]]}, "trainNdxs names frame 1.5, but"),
         ({"trainNdxs": [[np.inf, np.nan]], "testNdxs": [[1]]}, "trainNdxs names frame inf, but"),
@@ -215,7 +215,7 @@ def test_a_bad_make3d_file_is_refused_by_its_name(tmp_path):
     assert [words.split(": ", 1)[1] for words in told] == [
         "negative depth, down to -1 m",
         "float64 of shape (55, 305, 3) is not a laser grid",
-        "has no Position3DGrid or depthMap",
+        "has no variable Position3DGrid or depthMap",
         "the MATLAB file is cut short",
         "the image is cut short",
     ]

@@ -46,6 +46,22 @@ def values(state: rounds.State) -> dict[str, np.ndarray]:
     return {name: variable.numpy() for name, variable in state.variables().items()}
 
 
+def test_what_is_summed_over_replicas_has_known_shapes_whatever_the_network():
+    recipe = recipes.load("small", ["network.widths=[8,16,16,16]", "network.features=8", "network.dense=[8]"])
+    found = []
+
+    def mean(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        found.extend(tensor.shape for tensor in tensors)
+        return tensors
+
+    batch = next(iter(photos()))
+    of_any_shape = {name: tf.TensorSpec([None] * value.shape.rank, value.dtype) for name, value in batch.items()}
+    one = tf.data.Dataset.from_generator(lambda: iter([batch]), output_signature=of_any_shape)
+    train_round = rounds.make(new_state(recipe), recipe, mean=mean)
+    assert np.isfinite(train_round(iter(one), 1).loss)
+    assert found and all(shape.is_fully_defined() for shape in found)
+
+
 def test_pooling_is_the_mean_of_the_map_enlarged_by_nearest_neighbour():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(2, 5, 7, 3)).astype(np.float32)
@@ -154,7 +170,7 @@ def test_the_rate_follows_the_steps_a_run_began_with_and_stays_low_beyond_them()
     recipe = recipes.load("dcnf-small", ["steps=100", "learning_rate=1"])
     rates = [float(learning_rate(recipe, tf.constant(step), tf.constant(step))) for step in (0, 1, 2, 50, 99, 100, 250)]
     np.testing.assert_allclose(rates, [0, 0.5, 0.99901, 0.5, 0.000247, 0.01, 0.01], rtol=1e-2, atol=1e-6)
-    risen = [float(learning_rate(recipe, tf.constant(50), tf.constant(age))) for age in (0, 1, 2)]  # begun anew
+    risen = [float(learning_rate(recipe, tf.constant(50), tf.constant(age))) for age in (0, 1, 2)]  # slots start again
     np.testing.assert_allclose(risen, [0, 0.5, 0.5], atol=1e-6)
 
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from depthfield.training.exchange import AROUND, BESIDE
 from depthfield.training.rounds import Report
 
-TOLERATED, HIDDEN = 0.06, 0.25
-LONGEST, FEWEST, GROWTH = 64, 50, 4
+TOLERATED, HIDDEN = 0.05, 0.25
+LONGEST, FEWEST, GROWTH = 100, 100, 4
 NEW = 0.3  # share of the last round in a moving mean
 FIRST = 2  # steps per round of a worker without known times
 BUILDING = 1  # first rounds of a worker to ignore: it builds its graph

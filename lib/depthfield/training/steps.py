@@ -110,6 +110,8 @@ def make(
                 tape.watch(watched)
                 loss = loss_of(parameters, fixed, scheduled, batch)
             gradients = tape.gradient(loss, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            # A gradient of attention's products is of unknown shape, and an all-reduce must know it.
+            gradients = [tf.ensure_shape(slope, value.shape) for slope, value in zip(gradients, watched, strict=True)]
             if mean is not None:
                 with tf.control_dependencies([loss, *gradients]):
                     begun = tf.timestamp()
