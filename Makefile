@@ -42,6 +42,8 @@ FORCE      ?=#                   1: redo what is there already
 PHOTOS     ?=#                   predict: photos or folders of photos
 RUN        ?= $(RUN_DIR)/$(RUNID)#  export: the run's folder
 PREFIX     ?= ~/.local#         install-user: folder that gets bin/, share/man/ and completion
+RUNS       ?=#                   compare: folders of runs [all in RUN_DIR]
+FORMAT     ?= text#              compare: text, csv, markdown or latex
 TB_PORT    ?= 5003#              port of TensorBoard
 JOBS       ?= 4#                 test: number of tests that run at once, each with a grid of its own
 
@@ -70,8 +72,8 @@ training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--st
 records = $(DATA_DIR)/$(DATASET)/records
 
 .PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce predict export \
-	tb man install-user uninstall-user wheel demo test test-long test-ecosystem lint working-notes trial grid-packages grid-test \
-	grid-demo bench-grid bench-field bench-scale
+	tb report compare man install-user uninstall-user wheel demo test test-long test-ecosystem lint working-notes trial \
+	grid-packages test-packages grid-test grid-demo bench-grid bench-field bench-scale
 
 help: ## show this help
 	@echo "targets:"
@@ -124,7 +126,7 @@ stop: install ## stop the run RUNID of distributed, with everything saved
 	@bin/stop-cluster --run $(RUN_DIR)/$(RUNID)
 
 evaluate: install ## score the run RUNID on the test photos of DATASET
-	bin/score-depth --run $(RUN_DIR)/$(RUNID) $(records)/test-*.tfrecord
+	bin/score-depth --run $(RUN_DIR)/$(RUNID) --save $(RUN_DIR)/$(RUNID)/scores.json $(records)/test-*.tfrecord
 
 # The authors' superpixels cover 20×20 pixels of NYU's 640×480, and 16×16 of Make3D's photos resized to 600×450
 # (init_dcnf.m): about 768 and 1055 per photo. Our Make3D photos have 460×345 pixels, where 1055 means 2042 at 640×480.
@@ -144,6 +146,12 @@ reproduce: download preprocess convert train ## download to train, then scores b
 predict: install ## predict the depth of PHOTOS with the run RUNID: make predict PHOTOS="holiday.jpg more/"
 	@test -n '$(PHOTOS)' || { echo 'PHOTOS is not set; name photos: make predict PHOTOS="holiday.jpg more/"' >&2; exit 2; }
 	bin/predict-depth --run $(RUN_DIR)/$(RUNID) --out $(RUN_DIR)/$(RUNID)/predictions --picture --uncertainty $(PHOTOS)
+
+report: install ## write one HTML page about the run RUNID, with the test photos of DATASET
+	bin/report-run $(RUN_DIR)/$(RUNID) $(wildcard $(records)/test-*.tfrecord)
+
+compare: install ## print a table of RUNS: make compare FORMAT=markdown
+	@bin/compare-runs --format $(FORMAT) $(or $(RUNS),$(patsubst %/,%,$(wildcard $(RUN_DIR)/*/)))
 
 export: install ## write the run RUN as a TensorFlow SavedModel, RUN/model: make export RUN=runs/first
 	bin/export-model --run $(RUN)
@@ -177,13 +185,16 @@ demo: install ## run everything in minutes: render rooms, train with 1 ps and 2 
 	print(f"demo: rel {field:.3f} baseline {mean:.3f} ratio {field / mean:.3f} seconds {sys.argv[2]}")' \
 	$$run/scores.json $$(($$(date +%s) - begun))
 
-test: install lint grid-packages ## check the code and run all tests except the long ones
+test: install lint test-packages ## check the code and run all tests except the long ones
 	$(pytest)
 
 grid-packages: # install Grid Engine for its tests, as root on Debian; GRID=no skips it
-	@tests/grid/packages
+	@tests/packages grid
 
-test-long: install grid-packages ## run the long tests, which wait for time limits and the like
+test-packages: # install Grid Engine, and Chromium for the tests of web pages
+	@tests/packages grid browser
+
+test-long: install test-packages ## run the long tests, which wait for time limits and the like
 	$(pytest) -m long
 
 # TensorFlow Datasets and Hugging Face's datasets, for the tests of what they read. They use the rest from .venv, except
@@ -227,7 +238,7 @@ working-notes:
 
 lint: install working-notes
 	.venv/bin/ruff check lib bin tests setup.py
-	.venv/bin/shellcheck -x lib/*.sh sge/*.sh tests/*.sh tests/grid/packages tests/grid/demo .ci/run
+	.venv/bin/shellcheck -x lib/*.sh sge/*.sh tests/*.sh tests/packages tests/grid/demo .ci/run
 	@for section in post environment runscript test; do awk -v name=%$$section '/^%/ { on = $$1 == name; next } on' \
 		sge/depthfield.def | .venv/bin/shellcheck --shell sh - || { echo "sge/depthfield.def: %$$section" >&2; exit 1; }; done
 	.venv/bin/lint-imports --no-logo

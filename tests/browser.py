@@ -21,9 +21,10 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SWITCHES = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions", "--mute-audio",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-breakpad",
-    "--no-first-run", "--no-default-browser-check", "--password-store=basic", "--remote-debugging-pipe",
+    "--headless", "--no-sandbox", "--remote-debugging-pipe", "--disable-gpu", "--disable-dev-shm-usage",
+    "--disable-extensions", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-breakpad", "--no-first-run", "--no-default-browser-check", "--password-store=basic", "--mute-audio",
+    "--hide-scrollbars",
 )  # fmt: skip
 SECONDS = 60  # for an answer; two busy cores start Chromium slowly
 
@@ -108,14 +109,15 @@ class Browser:
         self.stack.close()
 
     def end(self) -> None:
-        """Close the pipes, at which Chromium ends, and kill what does not end within five seconds."""
+        """Kill all of its processes: nothing in its profile is to be saved."""
+        self.to.close()
+        os.close(self.back)
         with contextlib.suppress(psutil.NoSuchProcess):
             family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-            self.to.close()
-            os.close(self.back)
-            for process in psutil.wait_procs(family, timeout=5)[1]:
+            for process in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
+            psutil.wait_procs(family, timeout=SECONDS)
         self.process.wait(SECONDS)
 
     @contextlib.contextmanager

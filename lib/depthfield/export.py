@@ -81,8 +81,8 @@ def export(run: Path, out: Path, which: str | None, form: str = "savedmodel") ->
     """
     check, write = FORMS[form]
     check(out)
-    predictor = Predictor(run, which=which)
-    predictor.say_calibrated()
+    predictor = Predictor(run, checkpoint=which)
+    predictor.introduce(uncertainty=True)
     try:
         write(predictor, out)
     except tf.errors.OpError as error:  # such as a full disk

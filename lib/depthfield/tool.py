@@ -131,8 +131,9 @@ def _flush_stdout() -> None:
 
 
 def name() -> str:
-    """Return the name by which this command was called."""
-    return Path(sys.argv[0]).name
+    """Return the name by which this command was called, or the project's in a program without one."""
+    called = Path(sys.argv[0]).name
+    return "depthfield" if called in ("", "-c", "ipykernel_launcher.py") else called
 
 
 def say(message: object) -> None:

@@ -74,7 +74,7 @@ def samples(
     ]  # fmt: skip
     if not stated:
         say_empty(found, test_share)
-    yield from grouped(found, in_words_and_numbers if tolerance is None else float)
+    yield from grouped(found, natural_order if tolerance is None else float)
 
 
 def checked(
@@ -161,8 +161,8 @@ def _groups(found: list[Sample], order: Callable[[str], object]) -> dict[tuple[s
     return groups
 
 
-def in_words_and_numbers(name: str) -> list:
-    """What a name is ordered by, so that frame-9 comes before frame-10."""
+def natural_order(name: str) -> list:
+    """The key that sorts names in natural order: frame-9 comes before frame-10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 

@@ -1,12 +1,13 @@
 """Read a photo, a depth map or a MATLAB array from a file, and write a depth map."""
 
 import contextlib
+import io
 import logging
 import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
@@ -23,13 +24,14 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path, file: BinaryIO | None = None) -> Iterator[Image.Image]:
     """Yield the Pillow image in `path`, its pixels not decoded yet.
 
-    Any error of Pillow, on opening or in the block, becomes a tool.Failure of one line.
+    With `file` the image is read from there, and `path` is only its name in messages. Any error of Pillow, on opening
+    or in the block, becomes a tool.Failure of one line.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(file or path) as image:
             yield image
     except tool.Failure:
         raise
@@ -53,13 +55,36 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def read_photo(path: Path) -> np.ndarray:
-    """Read the photo in `path` as uint8 H×W×3 RGB, upright: its EXIF orientation is applied.
-
-    Reads any format of Pillow, and the first of several images in a file. Grey becomes three equal channels, 16 bits
-    are scaled to 8, transparency is dropped (the colours below it count). Raises tool.Failure if it cannot be read.
+def read_photo(path: str | Path, file: BinaryIO | None = None) -> np.ndarray:
     """
-    with opened(path) as image:
+    Read a photo upright, as its EXIF orientation says.
+
+    Grey becomes three equal channels, 16 bits are scaled to 8, and transparency is dropped. A file with several
+    pictures gives its first.
+
+    Parameters
+    ----------
+    path : str or Path
+        Photo in any format that Pillow reads.
+    file : file object, optional
+        Where to read the photo instead, such as ``io.BytesIO``; messages still call it `path`.
+
+    Returns
+    -------
+    photo : ndarray of uint8, shape (H, W, 3)
+        RGB.
+
+    Raises
+    ------
+    depthfield.Failure
+        If there is no such file or it cannot be read as a photo.
+
+    Examples
+    --------
+    >>> from depthfield import read_photo
+    >>> photo = read_photo("holiday.jpg")
+    """
+    with opened(path, file) as image:
         return as_rgb(ImageOps.exif_transpose(image))
 
 
@@ -170,21 +195,29 @@ def measured(values: np.ndarray, where: object) -> np.ndarray:
 
 
 def write_depth_png(path: Path, depth: np.ndarray, scale: float) -> None:
-    """Write `depth`, H×W metres with NaN for none, as a 16-bit grey PNG, `scale` metres per unit, whole or not at all.
+    """Write `depth` as `depth_png` encodes it, whole or not at all."""
+    encoded = depth_png(depth, scale, path)
+    with files.whole(Path(path)) as temporary:
+        temporary.write_bytes(encoded)
 
-    The text chunk `depth-scale` has the scale. Raises tool.Failure if a depth is below one unit or above 65534 units,
-    because 65535 means no measurement.
+
+def depth_png(depth: np.ndarray, scale: float, where: object) -> bytes:
+    """Return a 16-bit grey PNG of `depth`, H×W metres with NaN for none, with `scale` metres per unit.
+
+    The text chunk `depth-scale` has the scale. Raises tool.Failure, beginning with `where`, if a depth is below one
+    unit or above 65534 units, because 65535 means no measurement.
     """
     units = np.rint(np.asarray(depth, np.float64) / scale)
     if (units < 1).any() or (units >= GREATEST).any():
         raise tool.Failure(
-            f"{path}: depth from {np.nanmin(depth):g} to {np.nanmax(depth):g} m does not fit into 16 bits of "
+            f"{where}: depth from {np.nanmin(depth):g} to {np.nanmax(depth):g} m does not fit into 16 bits of "
             f"{scale:g} m per unit, which hold {scale:g} to {(GREATEST - 1) * scale:g} m; use another --scale"
         )
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text(DEPTH_SCALE, repr(float(scale)))
-    with files.whole(Path(path)) as temporary:
-        Image.fromarray(np.nan_to_num(units).astype(np.uint16)).save(temporary, "PNG", pnginfo=chunks)
+    encoded = io.BytesIO()
+    Image.fromarray(np.nan_to_num(units).astype(np.uint16)).save(encoded, "PNG", pnginfo=chunks)
+    return encoded.getvalue()
 
 
 def read_matlab(path: Path, *names: str) -> np.ndarray:

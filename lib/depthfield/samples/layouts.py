@@ -79,7 +79,7 @@ def samples(
         raise tool.UsageError(f"--layout {layout} says which files belong together; leave out --{min(others)}")
     raw, how = Path(raw), LAYOUTS[layout]
     reading = folder.checked(raw, how.scale if scale is None else scale, missing, depth_range, test_share)
-    frames = sorted(how.frames(raw), key=lambda frame: folder.in_words_and_numbers(frame.name))
+    frames = sorted(how.frames(raw), key=lambda frame: folder.natural_order(frame.name))
     if not frames:
         raise tool.Failure(f"{raw}: no photo with a depth map in the layout {layout}: looked for {LOOKED_FOR[layout]}")
     stated = [_stated(frame.depth.relative_to(raw)) for frame in frames]
@@ -90,7 +90,7 @@ def samples(
     ]
     if not any(stated):
         folder.say_empty(found, test_share)
-    yield from folder.grouped(found, folder.in_words_and_numbers)
+    yield from folder.grouped(found, folder.natural_order)
 
 
 def _stated(depth: Path) -> str | None:

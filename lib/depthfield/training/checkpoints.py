@@ -3,6 +3,7 @@
 Beside the newest two there is best.npz, only the model, from when it was best on the held-out photos.
 """
 
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from depthfield import files
-from depthfield.tool import Failure, say
+from depthfield.tool import Failure, UsageError, say
 
 KEPT = 2
 BEST = "best.npz"
@@ -102,6 +103,27 @@ def chosen(run: Path, which: str | None) -> Checkpoint:
     if checkpoint is None:
         raise Failure(f"{run}: no checkpoint yet; train it with train-depth --run {run}")
     return checkpoint
+
+
+def run_to_use(given: str | None) -> Path:
+    """The run to predict with: `given`, or else $DEPTHFIELD_RUN, or else the one in $RUN_DIR (./runs) whose best
+    checkpoint is newest. Where it was not given, it is said which it is and why.
+
+    Raises UsageError where there is none.
+    """
+    if given:
+        return Path(given)
+    if named := os.environ.get("DEPTHFIELD_RUN"):
+        say(f"run {named}, as DEPTHFIELD_RUN says")
+        return Path(named)
+    runs = Path(os.environ.get("RUN_DIR") or "runs")
+    trained = list(runs.glob(f"*/checkpoints/{BEST}"))
+    if not trained:
+        hint = "name one with --run DIR, or train one with train-depth"
+        raise UsageError(f"no --run given, DEPTHFIELD_RUN is not set, and {runs} has no run with a {BEST}: {hint}")
+    run = max(trained, key=lambda path: (path.stat().st_mtime, path)).parents[1]
+    say(f"run {run}, whose best checkpoint is the newest in {runs}; --run DIR takes another")
+    return run
 
 
 def fit(checkpoint: Checkpoint, shapes: dict[str, tuple[int, ...]], made_with: str) -> None:

@@ -25,6 +25,7 @@ from depthfield.training.replicas import Replicas, cause
 from depthfield.training.validation import Validation
 from depthfield.training.workers import Cluster, Cut, Here
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # see Stop
 PATIENCE_SECONDS = 5  # for running rounds when training stops early
 
 
@@ -77,7 +78,7 @@ class Stop:
 
     def __init__(self, end: float | None):
         self.end, self.signal, self.save = end, None, False
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        for number in SIGNALS:
             ours = number not in (signal.SIGINT, signal.SIGHUP)  # train-depth has ignored SIGUSR1 and SIGUSR2 until now
             if ours or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self.note)

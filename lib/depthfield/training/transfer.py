@@ -69,7 +69,7 @@ def of_run(other: Path, photos: Survey, run: Path) -> Mapping[str, np.ndarray]:
 
 
 def of_file(model: DepthField, where: str) -> dict[str, np.ndarray]:
-    """Return weights by path of the model's variables, from an exported model, or from a backbone's file or download."""
+    """Return weights by path of the model's variables, from an exported model or a backbone's file or download."""
     whole = opened(where) if where.endswith(".keras") and Path(where).is_file() else None
     if isinstance(whole, DepthField):
         values = {variable.path: variable.numpy() for variable in whole.variables}

@@ -1,0 +1,79 @@
+"""The page of one run, or of several side by side, as a single HTML file.
+
+Figures are SVG, photos are JPEG, and the numbers are included as JSON. Without the pictures the page stays below 300 kB
+however long a run is: curves are thinned, and long lists are cut with a remark.
+"""
+
+import base64
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from depthfield import history
+from depthfield.history import Run
+from depthfield.report import colours, commands, curves, data, figures, nodes, overview, photos, scores
+from depthfield.report.cells import moment
+from depthfield.report.view import Tested, View
+
+MOST_RUNS = 12  # their colours can still be distinguished
+
+
+def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) -> str:
+    """Return the page. `tested` has the predictions of each run or None; `untested` is a sentence that says why."""
+    names = history.names(runs)
+    views = [View(*each) for each in zip(runs, names, range(len(runs)), tested, strict=True)]
+    several = len(views) > 1
+    differing, settings = overview.settings(views)
+    of_scores, of_speed = curves.of_scores(views), curves.of_speed(views)
+    by_photo, calibration = scores.by_photo(views), scores.calibration(views)
+    plots = [*of_scores, *of_speed, *filter(None, (by_photo, calibration))]
+    used = [path.colour for plot in plots for path in (*plot.paths, *plot.areas)]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters["jpeg"] = lambda picture: "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+    return environment.get_template("page.html").render(
+        title=f"{len(views)} runs compared" if several else names[0],
+        summary=", ".join(names) if several else overview.in_a_sentence(runs[0]),
+        views=views,
+        several=several,
+        key_figures=[] if several else overview.key_figures(runs[0]),
+        runs=overview.runs_table(views) if several else None,
+        facts=overview.facts(views),
+        differing=differing,
+        settings=settings,
+        curves=of_scores,
+        restarted=bool(curves.marks(views)),
+        on_test_photos=scores.on_test_photos(views),
+        extent=scores.extent(views),
+        on_held_out_photos=scores.on_held_out_photos(views),
+        protocols=scores.by_protocols(views),
+        photos=photos.of_runs(views),
+        untested=untested,
+        by_photo=by_photo,
+        calibration=calibration,
+        uncertainty=scores.uncertainty(views),
+        speed=nodes.speed(views),
+        of_speed=of_speed,
+        spent=curves.WHERE,
+        clusters=clusters(views),
+        commands=[(view, *commands.of_run(view.run, max(commands.MOST // len(views), 2))) for view in views],
+        notes=[(view.name, note) for view in views for note in view.run.notes],
+        box=figures,
+        backgrounds=colours.BACKGROUNDS,
+        palettes={scheme: colours.palette(max([len(views) - 1, *used]) + 1, scheme) for scheme in colours.SPANS},
+        shares={scheme: colours.palette(len(curves.WHERE), scheme) for scheme in colours.SPANS},
+        gradient=colours.gradient(),
+        data=data.of_runs(views),
+        made=moment(time.time()),
+    )
+
+
+def clusters(views: Sequence[View]) -> list[tuple]:
+    """Return each view with the tables of its starts, attempts and nodes."""
+    most = max(nodes.ROWS // len(views), 3)
+    tables = (nodes.starts, nodes.attempts, nodes.of_last_attempt)
+    return [(view, *(table(view.run, most) for table in tables)) for view in views]

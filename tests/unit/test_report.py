@@ -1,0 +1,262 @@
+"""The page of runs and their tables, from folders as trainings leave them; the page in a browser is in tests/tools."""
+
+import csv
+import io
+import json
+import math
+import re
+
+import pytest
+from test_history import command, line, write
+
+from depthfield import history, protocols, scoring
+from depthfield.report import colours, commands, data, figures, page, photos, tables
+from depthfield.report.figures import Mark, Series
+from depthfield.report.view import View
+
+NASTY = "<script>alert(1)</script>&\"'"
+SCORES = {name: 0.1 * at for at, name in enumerate(tables.METRICS, start=1)}
+
+
+def summary(**more) -> dict:
+    averages = dict.fromkeys(scoring.AVERAGES, SCORES)
+    return averages | {"images": 4, "pixels": 8, "measured": 8, "coverage": 1.0} | more
+
+
+def made(folder, **files) -> history.Run:
+    """A run with some metrics and what `files` has in place of them."""
+    metrics = [line(10 * n, n, loss=1 / n, photos_per_second=5.0, learning_rate=1e-3) for n in range(1, 9)]
+    metrics.append(line(90, 9, "validation", unary_rel=0.3, tau=2.0, scale=1.1, **SCORES))
+    write(folder, {
+        "recipe.toml": 'steps = 9\nloss = "answer"\n', "commands.jsonl": [command(0, None)], "metrics.jsonl": metrics,
+        "survey.json": {"photos": 12, "held_out": 2, "smallest": [96, 72], "largest": [96, 72]},
+    } | {name.replace("__", "."): content for name, content in files.items()})  # fmt: skip
+    return history.read(folder)
+
+
+def shown(*runs) -> str:
+    return page.render(runs, [None] * len(runs), "No test photos.")
+
+
+def payload(html: str) -> dict:
+    """The data of a page, read as JSON.parse does: NaN is none of it."""
+    text = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[1]
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+
+
+# ---- tables
+
+
+def test_what_needs_no_numpy_agrees_with_what_does():
+    assert tables.METRICS == scoring.METRICS and tables.POOLED == scoring.POOLED
+    assert (tables.TEST, *protocols.PROTOCOLS) == tables.SCORES
+
+
+def test_every_format_has_every_run_and_says_what_is_missing(tmp_path):
+    full = made(tmp_path / "full_1", scores__json={"field": summary()})
+    empty = made(tmp_path / "empty", commands__jsonl="", metrics__jsonl="", **{"recipe__toml": ""})
+    rows = [tables.row(run, name) for run, name in zip((full, empty), ("full_1", "empty"), strict=True)]
+    text = tables.text(rows).splitlines()
+    assert len({line.rindex(cell) + len(cell) for line, cell in zip(text, ("δ3", "0.600", "-"), strict=True)}) == 1
+    assert text[1].split()[:9] == ["full_1", "small", "anna", "1", "0", "9", "100", "90", "5.0"]
+    assert text[2].split() == ["empty", *["-"] * 15]
+    first, second = csv.DictReader(io.StringIO(tables.comma_separated(rows)))
+    assert first["rel"] == "0.1" and first["held_out_rel"] == "0.1" and set(second.values()) == {"empty", ""}
+    marked = tables.markdown(rows).splitlines()
+    assert marked[2].startswith(r"| full\_1 | small | anna | 1 | 0 |") and marked[3].count("–") == 15
+    assert {line.count(" | ") for line in marked} == {15}
+    latex = tables.latex(rows).splitlines()
+    assert latex[0] == r"\begin{tabular}{lllrrrrrrrrrrrrr}" and latex[1] == r"\toprule"
+    assert latex[4].startswith(r"full\_1 & small & anna & 1 & 0 & 9") and latex[5].endswith(r"& -- \\")
+    assert latex[-2:] == [r"\bottomrule", r"\end{tabular}"] and {line.count("&") for line in latex[4:6]} == {15}
+
+
+def test_latex_and_markdown_show_names_as_they_are():
+    assert tables.escaped(r"a_b&c%d$e#f{g}h~i^j\k<l") == (
+        r"a\_b\&c\%d\$e\#f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k\textless{}l"
+    )
+    assert tables.marked("a|b*c_d<e>") == r"a\|b\*c\_d\<e\>"
+
+
+def test_scores_by_a_protocol_are_in_its_average(tmp_path):
+    field = summary(protocol="nyu-eigen", headline="mean of images", images=654)
+    field["pooled over pixels"] = {}
+    run = made(tmp_path, **{"nyu-eigen__json": {"field": field}})
+    assert tables.row(run, "a", "nyu-eigen")["rel"] == SCORES["rel"]
+    assert tables.row(run, "a")["rel"] is None and tables.row(run, "a", "nyu")["rel"] is None
+
+
+def test_scores_that_cannot_be_compared_are_told(tmp_path):
+    first, second, third = (
+        made(tmp_path / name, scores__json={"field": summary(**more)})
+        for name, more in (("a", {"photos": "x"}), ("b", {}), ("c", {"photos": "y"}))
+    )
+    none = made(tmp_path / "none")
+    assert tables.warnings([first, second], "test") == []
+    assert tables.warnings([first, third], "test") == ["these runs were scored on different test photos"]
+    (said,) = tables.warnings([first, none], "test")
+    assert said.startswith(f"no scores.json with scores: {tmp_path}/none")
+
+
+# ---- figures
+
+
+def test_curves_are_thinned_to_means_between_their_ends():
+    points = [(float(x), float(x % 2)) for x in range(1001)]
+    thin = figures.thinned(points, 100)
+    assert len(thin) == 100 and (thin[0], thin[-1]) == (points[0], points[-1])
+    assert all(y == pytest.approx(0.5, abs=0.06) for _, y in thin[1:-1]) and thin == sorted(thin)
+    assert figures.thinned(points, 2) == [points[0], points[-1]] and figures.thinned(points[:3], 3) == points[:3]
+    parts = figures.shared([points, [], points[:10]], 100)
+    assert [len(part) for part in parts] == [99, 2]
+    (joined,) = figures.shared([points[:3]] * 50, 100)
+    assert len(joined) == 100
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 3600, ["0", "1,000", "2,000", "3,000"]),
+        (0.21, 0.29, ["0.22", "0.24", "0.26", "0.28"]),
+        (-1, 1, ["-1", "-0.5", "0", "0.5", "1"]),
+    ],
+)
+def test_ticks_are_round_numbers(low, high, expected):
+    assert [figures.short(value) for value in figures.steps(low, high, 5)] == expected
+
+
+def test_an_axis_is_logarithmic_where_values_span_much_and_holds_one_value():
+    wide, wider = figures.upwards([0.01, 1.0]), figures.upwards([0.001, 1.0])
+    assert wide.logarithmic and [tick.label for tick in wide.ticks(5)][:3] == ["0.01", "0.02", "0.05"]
+    assert [tick.label for tick in wider.ticks(5)] == ["0.001", "0.01", "0.1", "1"]
+    assert not figures.upwards([0.5, 1.0]).logarithmic and not figures.upwards([-1, 1]).logarithmic
+    for values in ([0.0], [3.0], [-2.0, -2.0]):
+        assert all(math.isfinite(figures.upwards(values)(value)) for value in values)
+    one = figures.plot("one", [Series("a", 0, [[(5, 2.0)]])])
+    assert len(one.dots) == 1 and "goes from 2 at step 5 to 2 at 5" in one.alt
+    assert figures.plot("none", [Series("a", 0, [[]])]) is None
+
+
+def test_many_marks_bear_no_labels():
+    series = [Series("a", 0, [[(0, 0), (100, 1)]])]
+    few, many = (figures.plot("t", series, marks=[Mark(n, str(n), "")] * n).marks for n in (3, 30))
+    assert [mark.label for mark in few] == ["3"] * 3 and [mark.label for mark in many] == [""]
+
+
+def test_steps_taken_again_are_lost_and_restarts_marked(tmp_path):
+    again = command(50, "x/checkpoints/000000002.npz")
+    run = made(tmp_path, commands__jsonl=[command(0, None), again], metrics__jsonl=[
+        *(line(10 * n, n, loss=1.0 * n) for n in (1, 2, 3, 4)), *(line(50 + n, n, loss=9.0) for n in (3, 4, 5)),
+    ])  # fmt: skip
+    html = shown(run)
+    assert 'class="line lost"' in html and "start 2, 2027-01-15 08:00 UTC, from step 2" in html
+    from depthfield.report import curves
+
+    series = curves.curve(View(run, "run", 0, None), "training", "loss", "loss", 0)
+    assert series.parts == [[(1, 1.0), (2, 2.0)], [(3, 9.0), (4, 9.0), (5, 9.0)]]
+    assert series.lost == [[(2, 2.0), (3, 3.0), (4, 4.0)], []]
+    by_minute = curves.curve(View(run, "run", 0, None), "training", "loss", "loss", 0, curves.by_minute)
+    assert by_minute.parts[1][0][0] == pytest.approx((40 + 3) / 60)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_each_colour_stands_out_from_the_page(scheme):
+    """By three to one, which WCAG 2 asks of graphics."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    background = luminance(colours.BACKGROUNDS[scheme])
+    for count in (1, 3, page.MOST_RUNS):
+        palette = colours.palette(count, scheme)
+        assert len(set(palette)) == count
+        for colour in palette:
+            low, high = sorted((luminance(colour), background))
+            assert (high + 0.05) / (low + 0.05) >= 3, colour
+
+
+# ---- pages
+
+
+def test_a_page_has_the_paper_s_rows_beside_scores_by_their_protocol(tmp_path):
+    nyu = {"field": summary(protocol="nyu", headline="pooled over pixels", images=4), "mean depth": summary()}
+    html = shown(made(tmp_path, nyu__json=nyu))
+    assert "DCNF-FCSP, fine-tuned" in html and "published [2]" in html and "None of the paper" not in html
+    assert "4 of 654 photos, so these are not benchmark scores" in html
+    html = shown(made(tmp_path / "other"))
+    assert "None of the paper&#39;s rows applies" in html.replace("'", "&#39;") and "No scores on test photos" in html
+
+
+@pytest.mark.parametrize("files", [{"recipe.toml": ""}, {"nodes/1/job": "3\n", "nodes/1/plan.tsv": "ps\t0\tb\t0\t-\n"}])
+def test_a_run_that_has_just_begun_has_a_page(tmp_path, files):
+    write(tmp_path / "run", files)
+    html = shown(history.read(tmp_path / "run"))
+    assert "no step taken yet" in html and "There are no lines of metrics yet" in html and "No test photos." in html
+
+
+def test_what_people_named_cannot_become_part_of_the_page(tmp_path):
+    folder = tmp_path / NASTY.replace("/", "|")
+    nasty = command(0, None, line=f"train-depth --recipe '{NASTY}.toml' --set {NASTY}") | {"host": NASTY}
+    nodes = f"chief\t0\t{NASTY}\t0\t{NASTY}\n"
+    files = {"nodes/1/plan.tsv": nodes, "nodes/1/state": NASTY, "nodes/1/job": NASTY, "nodes/1/lost": NASTY}
+    write(folder, files | {"init.json": {"from": NASTY}})
+    survey = {"photos": 3, "superpixels": NASTY, "similarities": [NASTY], "smallest": [NASTY], "largest": []}
+    run = made(folder, commands__jsonl=[nasty], survey__json=survey, recipe__toml=f"loss = '''{NASTY}'''\n")
+    for runs in ([run], [run, run]):
+        html = shown(*runs)
+        assert "<script>alert" not in html and "&lt;script&gt;alert" in html
+        assert payload(html)["runs"][0]["settings"]["loss"] == NASTY
+
+
+def test_a_page_stays_small_however_long_the_run_is(tmp_path):
+    """A day of metrics, a restart every quarter of an hour, and a thousand nodes; twelve such runs, too."""
+    folder = tmp_path / "long"
+    shards = " ".join(f"/some/where/records/train-{n:05d}-of-00128.tfrecord" for n in range(0, 128, 2))
+    numbers = dict.fromkeys(
+        ("loss", "photos_per_second", "learning_rate", "beta_a", "computing", "waiting", "moving"), 1 / 3
+    )
+    metrics = [line(10 * n, n, **numbers | {"loss": 1 / (n + 1)}) for n in range(8640)]
+    metrics += [line(10 * n, n, "validation", unary_rel=0.5, **SCORES) for n in range(0, 8640, 60)]
+    metrics.sort(key=lambda each: each["time"])
+    again = [command(900 * n, f"{90 * n:09d}.npz", line=f"train-depth --set seed={n} {shards}") for n in range(96)]
+    nodes = "".join(f"worker\t{n}\thost-{n}.example.org\t0\t{n % 8}\n" for n in range(1000))
+    write(folder, {f"nodes/{n}/state": "ended with status 75 after 900 s" for n in range(1, 97)})
+    write(folder, {"nodes/96/plan.tsv": nodes, "nodes/96/lost": "host-7.example.org"})
+    scores = {"field": summary(), "mean depth": summary()}
+    run = made(folder, metrics__jsonl=metrics, commands__jsonl=again, scores__json=scores)
+    for runs in ([run], [run] * page.MOST_RUNS):
+        html = shown(*runs)
+        assert len(html.encode()) < 300_000
+        assert len(payload(html)["runs"]) == len(runs)
+    assert "997 more nodes are in nodes/96/plan.tsv" in html and "93 earlier attempts are in nodes/" in html
+
+
+def test_numbers_that_json_lacks_are_null(tmp_path):
+    run = made(
+        tmp_path, metrics__jsonl=[line(1, 1, loss=math.nan), line(2, 2, loss=math.inf), line(3, 3, loss=0.123456789)]
+    )
+    found = payload(shown(run))["runs"][0]["starts"][0]["training"]
+    assert found["loss"] == [None, None, 0.12346] and found["time"][0] == pytest.approx(1_800_000_001)
+    assert data.columns([{"a": n} for n in range(10)], 3) == {"a": [0, 3, 9]}
+
+
+def test_best_median_and_worst_photos_are_chosen_once_each():
+    rels = [0.5, 0.1, 0.4, 0.2, 0.3, 0.9, 0.8, 0.7, 0.6, 1.0]
+    assert photos.choose(rels, 3) == {"Best": [1, 3, 4], "Median": [2, 0, 8], "Worst": [9, 5, 6]}
+    for count in range(10):
+        chosen = [at for each in photos.choose(rels[:count], 3).values() for at in each]
+        assert len(chosen) == len(set(chosen)) and bool(chosen) == bool(count)
+    assert photos.choose(rels[:2], 3) == {"Best": [1], "Median": [], "Worst": [0]}
+
+
+def test_shards_in_a_row_are_one_word_that_bash_expands():
+    names = [f"data/train-{n:05d}-of-00012.tfrecord" for n in range(12)]
+    assert commands.braced(f"a {' '.join(names)} b") == "a data/train-{00000..00011}-of-00012.tfrecord b"
+    assert commands.braced(" ".join(names[:2])) == " ".join(names[:2])
+    assert commands.braced(" ".join([*names[:3], *names[4:6], "'x y'"])) == (
+        f"data/train-{{00000..00002}}-of-00012.tfrecord {names[4]} {names[5]} 'x y'"
+    )
+    quoted = [f"'it''s/train-{n:05d}-of-00003.tfrecord'" for n in range(3)]
+    assert commands.braced(" ".join(quoted)) == " ".join(quoted)
