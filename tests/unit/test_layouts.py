@@ -175,7 +175,7 @@ def test_nyus_frames_of_sync_are_for_training_and_its_official_ones_for_testing(
 def test_the_labelled_part_of_nyu_is_read_as_such(tmp_path):
     write_nyu(tmp_path)
     assert len(list(preparation.reader(tmp_path, None, {"layout": "nyu"})(tmp_path))) == 5
-    with pytest.raises(tool.UsageError, match="read as nyu, which knows no --scale"):
+    with pytest.raises(tool.UsageError, match="read as nyu, which has no option --scale"):
         preparation.reader(tmp_path, None, {"layout": "nyu", "scale": 0.1})
 
 

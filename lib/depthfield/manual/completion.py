@@ -12,6 +12,7 @@ from depthfield import preparation, protocols
 from depthfield.cluster import endings
 from depthfield.field import fill
 from depthfield.manual.helptext import Help, Option
+from depthfield.report import tables
 from depthfield.samples import catalogue, layouts
 from depthfield.training import checkpoints, recipe
 
@@ -19,9 +20,11 @@ from depthfield.training import checkpoints, recipe
 WORDS: Mapping[str, Callable[[], list[str]]] = {
     "--checkpoint": lambda: list(checkpoints.CHOICES),
     "--fill": lambda: list(fill.FILLS),
+    "--format": lambda: list(tables.FORMATS),
     "--layout": lambda: list(layouts.LAYOUTS),
     "--protocol": lambda: list(protocols.PROTOCOLS),
     "--reader": lambda: list(preparation.READERS),
+    "--scores": lambda: list(tables.SCORES),
     "--recipe": recipe.names,
     "--set": lambda: [f"{key}=" for key in recipe.Recipe.__dataclass_fields__ if key != "network"],
     "--way": lambda: [endings.MACHINE, endings.PE, endings.ARRAY],
