@@ -1,6 +1,7 @@
 """Rounds of a cluster, all of whose workers and servers are in this process: what they push, pull and keep."""
 
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -74,6 +75,38 @@ def test_one_worker_takes_the_steps_of_one_process(prepared, steps, servers, whe
     cluster.round(0)
     assert cluster.servers.step() == 12
     np.testing.assert_allclose(cluster.values(), alone(prepared, 12), rtol=1e-5, atol=1e-6)
+
+
+def test_computing_does_not_wait_for_the_exchange_beside_it(prepared, monkeypatch):
+    cluster, at_work, in_time = Cluster(prepared), threading.Event(), []
+    known, iterator = cluster.servers.known, cluster.iterators[0]
+    numbers = iter(range(100))
+
+    def late() -> tuple[tf.Tensor, tf.Tensor]:
+        """Return what is asked for after a push, but not before the round has taken some steps."""
+        steps, pushes = known()
+
+        def wait(steps: np.ndarray) -> np.ndarray:
+            in_time.append(at_work.wait(20))
+            return steps
+
+        return tf.reshape(tf.numpy_function(wait, [steps], steps.dtype), steps.shape), pushes
+
+    def batch(number: int) -> int:
+        if next(numbers) == 8:  # batches are made up to three ahead
+            at_work.set()
+        return number
+
+    monkeypatch.setattr(cluster.servers, "known", late)
+    taken = tf.data.Dataset.range(100).map(lambda n: tf.numpy_function(batch, [n], tf.int64))
+    one = {name: tf.constant(value) for name, value in next(iterator).items()}
+    cluster.iterators[0] = iter(taken.map(lambda n: one | {"seed": one["seed"] + n}))
+    at_work.set()
+    cluster.round(1)
+    at_work.clear()
+    in_time.clear()
+    cluster.round(8, when=BESIDE)
+    assert in_time and all(in_time)
 
 
 def test_the_mean_of_two_workers_is_taken_of_what_both_began_with(prepared):

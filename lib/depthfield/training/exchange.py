@@ -243,28 +243,32 @@ def make(
             left = [flat - tf.cast(s, tf.float32) * servers.workers for flat, s in zip(progress, sent, strict=True)]
             return servers.push(dict(zip(moving, sent, strict=True)), index, push + 1, since, steps), left
 
+        unpushed = [unpushed[n] for n in moving]
+        origin = [before[n] - flat for n, flat in zip(moving, unpushed, strict=True)]  # the last pulled parameters
+        around = when == AROUND
+
         def push_and_pull() -> tuple:
             operations, left = pushed(unpushed, steps_unpushed, since_unpushed)
             with tf.control_dependencies(operations):
                 return left, *pull()
 
-        unpushed = [unpushed[n] for n in moving]
-        origin = [before[n] - flat for n, flat in zip(moving, unpushed, strict=True)]  # the last pulled parameters
-        left, pulled, known, pushes = tf.switch_case(
-            when,
-            {
-                NEVER: lambda: (unpushed, origin, step, since),
-                BESIDE: push_and_pull,
-                AROUND: lambda: (unpushed, *pull()),
-            },
+        def pull_before() -> tuple:
+            pulled, known, pushes = pull()
+            return [flat + rest for flat, rest in zip(pulled, unpushed, strict=True)], known, pushes
+
+        # Two exchanges, at most one of which does something. Computing waits for the first, and for nothing else.
+        started, known, pushes = tf.cond(around, pull_before, lambda: ([before[n] for n in moving], step, since))
+        left, came, known_beside, pushes_beside = tf.cond(
+            when == BESIDE, push_and_pull, lambda: (unpushed, origin, step, since)
         )
-        with tf.control_dependencies(pulled):
-            moved = tf.timestamp() - begun
-        # Computing starts after the pull, or while it runs.
+        with tf.control_dependencies(started):
+            moved_before = tf.timestamp() - begun
+        with tf.control_dependencies(came):
+            moved_beside = tf.timestamp() - begun
         start = list(before)
-        for n, came, rest in zip(moving, pulled, left, strict=True):
-            start[n] = tf.cond(when == AROUND, lambda came=came, rest=rest: came + rest, lambda n=n: before[n])
-        first = tf.where(when == AROUND, known, step) + steps_unpushed
+        for n, flat in zip(moving, started, strict=True):
+            start[n] = flat
+        first = known + steps_unpushed
         by_path = {path: {name: slots[name][path] for name in slot_names} for path in paths}
         taken = take(iterator, count, dense(start), by_path, fixed, first, age, servers.workers)
         after = [part.flat(taken.parameters) for part in servers.parts]
@@ -272,6 +276,7 @@ def make(
             computed = tf.timestamp()
         count = tf.cast(count, tf.int64)
         progress = [rest + (after[n] - start[n]) for n, rest in zip(moving, left, strict=True)]
+        known, pushes = tf.cond(around, lambda: (known, pushes), lambda: (known_beside, pushes_beside))
 
         def push_what_was_computed() -> list[tf.Tensor]:
             began = tf.where(steps_unpushed > 0, since_unpushed, pushes)
@@ -279,17 +284,18 @@ def make(
             with tf.control_dependencies(operations):
                 return [tf.identity(flat) for flat in left]
 
-        rest = tf.cond(when == AROUND, push_what_was_computed, lambda: progress)
-        with tf.control_dependencies(rest):
+        rest = tf.cond(around, push_what_was_computed, lambda: progress)
+        with tf.control_dependencies([*rest, moved_beside]):
             ready = tf.timestamp()
-        computing = computed - begun - tf.where(when == AROUND, moved, 0.0)
-        moving_seconds = tf.stack([0.0, moved, moved + ready - computed])[when]
+        computing = computed - begun - tf.where(around, moved_before, 0.0)
+        moving_seconds = tf.stack([0.0, moved_beside, moved_before + ready - computed])[when]
 
         # State changes only at the end, so that a round that fails half-way can be repeated from its start.
-        with tf.control_dependencies([ready, moved, known, pushes]):
-            for n, flat, came in zip(moving, rest, pulled, strict=True):
+        with tf.control_dependencies([ready, known, pushes]):
+            for n, flat, parameters in zip(moving, rest, came, strict=True):
                 own.unpushed[n].assign(flat)
-                own.parameters[n].assign(tf.cond(when == BESIDE, lambda c=came, f=flat: c + f, lambda n=n: after[n]))
+                now_here = tf.cond(when == BESIDE, lambda p=parameters, f=flat: p + f, lambda n=n: after[n])
+                own.parameters[n].assign(now_here)
             for name, flats in own.slots.items():
                 found = {path: taken.slots[path][name] for path in paths}
                 for n in moving:
