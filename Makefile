@@ -72,8 +72,8 @@ training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--st
 records = $(DATA_DIR)/$(DATASET)/records
 
 .PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce predict export \
-	tb report compare man install-user uninstall-user wheel demo test test-long lint working-notes trial grid-packages \
-	test-packages grid-test grid-demo bench-grid bench-field bench-scale
+	tb report compare man install-user uninstall-user wheel demo test test-long test-ecosystem lint working-notes trial \
+	grid-packages test-packages grid-test grid-demo bench-grid bench-field bench-scale
 
 help: ## show this help
 	@echo "targets:"
@@ -197,6 +197,18 @@ test-packages: # install Grid Engine, and Chromium for the tests of web pages
 test-long: install test-packages ## run the long tests, which wait for time limits and the like
 	$(pytest) -m long
 
+# TensorFlow Datasets and Hugging Face's datasets, for the tests of what they read. They use the rest from .venv, except
+# protobuf: TensorFlow Datasets needs an older one.
+site-packages = import sysconfig; print(sysconfig.get_path("purelib"))
+build/ecosystem/installed: tests/ecosystem.txt .venv/installed
+	.venv/bin/python -m venv build/ecosystem
+	.venv/bin/python -c '$(site-packages)' > $$(build/ecosystem/bin/python -c '$(site-packages)')/project.pth
+	build/ecosystem/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+test-ecosystem: install build/ecosystem/installed ## test that TensorFlow Datasets and Hugging Face's datasets read records
+	PYTHONPATH=$(CURDIR)/lib $(without_settings) build/ecosystem/bin/python -m pytest -n 0 tests/tools/test_ecosystem.py
+
 grid-test: install grid-packages ## run only the tests on a real Grid Engine (root, Debian)
 	$(pytest) tests/grid
 
@@ -227,6 +239,8 @@ working-notes:
 lint: install working-notes
 	.venv/bin/ruff check lib bin tests setup.py
 	.venv/bin/shellcheck -x lib/*.sh sge/*.sh tests/*.sh tests/packages tests/grid/demo .ci/run
+	@for section in post environment runscript test; do awk -v name=%$$section '/^%/ { on = $$1 == name; next } on' \
+		sge/depthfield.def | .venv/bin/shellcheck --shell sh - || { echo "sge/depthfield.def: %$$section" >&2; exit 1; }; done
 	.venv/bin/lint-imports --no-logo
 
 trial: install ## run every step on REAL, a folder of photos with depth: make trial REAL=../photos/tabletop

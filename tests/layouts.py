@@ -48,3 +48,47 @@ def write_make3d1(raw: Path, names, split="train", depth=None) -> Path:
         grid[..., 3] = number if depth is None else depth
         scipy.io.savemat(raw / grids / f"depth_sph_corr-{name}.mat", {"Position3DGrid": grid}, do_compression=True)
     return raw
+
+
+def write(path: Path, units: int | None = None, size: tuple[int, int] = (8, 6)) -> None:
+    """A depth map of equal units, or where there are none a photo; `size` is width and height."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = (
+        Image.new("RGB", size, (90, 90, 90))
+        if units is None
+        else Image.fromarray(np.full(size[::-1], units, np.uint16))
+    )
+    image.save(path)
+
+
+def write_tum(sequence: Path, photos: str, depths: str, units: int = 10000, size=(8, 6)) -> Path:
+    """A sequence with photos and depth maps at these times, in this order; lists as TUM writes them."""
+    for kind, times in (("rgb", photos.split()), ("depth", depths.split())):
+        for time in times:
+            write(sequence / kind / f"{time}.png", units if kind == "depth" else None, size)
+        lines = [f"# {kind} maps", "# timestamp filename", *(f"{time} {kind}/{time}.png" for time in times)]
+        (sequence / f"{kind}.txt").write_text("\n".join(lines) + "\n")
+    return sequence
+
+
+def write_scannet(scene: Path, count: int = 2, photo=(1296, 968), depth=(640, 480), units: int = 1500) -> None:
+    """A scene as SensReader exports it, with photos and depth maps of these sizes."""
+    for frame in range(count):
+        write(scene / f"color/{frame}.jpg", size=photo)
+        write(scene / f"depth/{frame}.png", units, depth)
+        (scene / "pose").mkdir(exist_ok=True)
+        (scene / f"pose/{frame}.txt").write_text("1 0 0 0")
+
+
+def write_kitti(photos: Path, depths: Path, drive: str, frames=(5, 6), units: int = 256 * 14) -> None:
+    """A drive's photos below one folder and its depth maps below another."""
+    for frame in frames:
+        write(photos / drive / f"image_02/data/{frame:010d}.png")
+        write(depths / drive / f"proj_depth/groundtruth/image_02/{frame:010d}.png", units)
+
+
+def write_sync(scene: Path, frames=(0, 1), units: int = 2500) -> None:
+    """A scene of NYU's synchronised frames."""
+    for frame in frames:
+        write(scene / f"rgb_{frame:05d}.jpg")
+        write(scene / f"sync_depth_{frame:05d}.png", units)

@@ -1,6 +1,7 @@
-"""Write a run as a TensorFlow SavedModel that predicts without this project: photo in, metres out.
+"""Write a run as a TensorFlow SavedModel that predicts without this project, or as a Keras file, to train on.
 
-Superpixels, similarities, network, field and fill are all inside, as TensorFlow operations.
+The SavedModel takes a photo and returns metres: superpixels, similarities, network, field and fill are all inside, as
+TensorFlow operations. The Keras file holds network and field alone (network.model.DepthField).
 """
 
 import math
@@ -11,7 +12,7 @@ import tensorflow as tf
 from depthfield import files
 from depthfield.field.in_graph import fill, similarity, superpixels
 from depthfield.prediction import Predictor
-from depthfield.tool import Failure, detail, showing
+from depthfield.tool import Failure, UsageError, detail, showing
 from depthfield.training import provenance
 
 PHOTO = tf.TensorSpec([None, None, 3], tf.uint8, name="photo")
@@ -72,23 +73,48 @@ def shrunk(photo: tf.Tensor, pixels: int) -> tf.Tensor:
     return tf.saturate_cast(tf.round(tf.image.resize(photo, size, "lanczos3", antialias=True)), tf.uint8)
 
 
-def export(run: Path, out: Path, which: str | None) -> None:
-    """Write a checkpoint of `run` (see Predictor) as a SavedModel to the folder `out`, replacing an older one.
+def export(run: Path, out: Path, which: str | None, form: str = "savedmodel") -> None:
+    """Write a checkpoint of `run` (see Predictor) to `out` in one of FORMS, replacing an older export.
 
-    Its signatures are serving_default(photo) and divided(photo, superpixels); see Portable. Raises Failure if `out` is
-    not a SavedModel or cannot be written, or if the run has no checkpoint.
+    Raises Failure if `out` is something else or cannot be written, or if the run has no checkpoint; UsageError if the
+    name `out` does not fit the form.
     """
-    if out.exists() and not (out / "saved_model.pb").is_file():
-        raise Failure(f"{out}: exists and is not a SavedModel; name another --out")
+    check, write = FORMS[form]
+    check(out)
     predictor = Predictor(run, checkpoint=which)
     predictor.introduce(uncertainty=True)
+    try:
+        write(predictor, out)
+    except tf.errors.OpError as error:  # such as a full disk
+        raise Failure(f"{out}: {error.message}") from None
+    for path in sorted(out.rglob("*")) or [out]:
+        detail(path)
+    provenance.record(run, checkpoint=str(predictor.checkpoint.path), step=predictor.checkpoint.step)
+
+
+def check_folder(out: Path) -> None:
+    if out.exists() and not (out / "saved_model.pb").is_file():
+        raise Failure(f"{out}: exists and is not a SavedModel; name another --out")
+
+
+def write_saved_model(predictor: Predictor, out: Path) -> None:
+    """Write the folder `out`; its signatures are serving_default(photo) and divided(photo, superpixels) of Portable."""
     portable = Portable(predictor)
     with files.whole_folder(out) as temporary, showing("tracing the model, and writing it"):
         signatures = {"serving_default": portable.photo, "divided": portable.divided}
-        try:
-            tf.saved_model.save(portable, str(temporary), signatures)
-        except tf.errors.OpError as error:  # such as a full disk
-            raise Failure(f"{out}: {error.message}") from None
-    for path in sorted(out.rglob("*")):
-        detail(path)
-    provenance.record(run, checkpoint=str(predictor.checkpoint.path), step=predictor.checkpoint.step)
+        tf.saved_model.save(portable, str(temporary), signatures)
+
+
+def check_file(out: Path) -> None:
+    if out.suffix != ".keras":
+        raise UsageError(f"--out: a Keras file is called NAME.keras, not {out.name}")
+    files.check_writable(out)
+
+
+def write_keras(predictor: Predictor, out: Path) -> None:
+    """Write the file `out`: network and field with their weights, as Keras saves them."""
+    with files.whole(out) as temporary, showing("writing the model"):
+        predictor.model.save(temporary)
+
+
+FORMS = {"savedmodel": (check_folder, write_saved_model), "keras": (check_file, write_keras)}

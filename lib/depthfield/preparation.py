@@ -12,7 +12,7 @@ from PIL import Image
 from depthfield import files
 from depthfield.field import similarity, superpixels
 from depthfield.records import manifest, patches
-from depthfield.samples import Doubts, Sample, catalogue, folder, images, make3d, nyu
+from depthfield.samples import Doubts, Sample, catalogue, folder, images, layouts, make3d, nyu
 from depthfield.tool import Failure, UsageError
 
 READERS = {"nyu": nyu.samples, "make3d": make3d.samples, "folder": folder.samples}
@@ -55,8 +55,15 @@ def reader(raw: Path, name: str | None, options: dict) -> Callable[[Path], Itera
     """Return the function that reads `raw`: by `name`, by the catalogue if raw is NAME/raw, or by its content.
 
     By content it is nyu if NYU's file is there, as for rendered rooms, or else a folder of photos. `options` are those
-    of samples.folder; raises UsageError if they are given for another reader.
+    of samples.folder and samples.layouts; raises UsageError if they are given for another reader.
     """
+    given = {option: value for option, value in options.items() if value is not None}
+    if layout := given.get("layout"):
+        if name is not None:
+            raise UsageError("--layout and --reader: give one of them")
+        if layout != "nyu" or not (raw / nyu.FRAMES).is_file():
+            return partial(layouts.samples, **given)
+        name = given.pop("layout")
     if name is None:
         datasets = catalogue.read()
         named = raw.resolve().parent.name
@@ -66,7 +73,6 @@ def reader(raw: Path, name: str | None, options: dict) -> Callable[[Path], Itera
             name = "nyu" if (raw / nyu.FRAMES).is_file() else "folder"
     if name not in READERS:
         raise UsageError(f"no reader {name!r}; there are {', '.join(READERS)}")
-    given = {option: value for option, value in options.items() if value is not None}
     if given and name != "folder":
         options = ", ".join(f"--{option.replace('_', '-')}" for option in given)
         raise UsageError(f"{raw}: read as {name}, which has no option {options}")
@@ -131,6 +137,11 @@ def doubtful(outcomes: Iterable[Outcome]) -> Iterator[str]:
         more = f" (also in {len(apart) - 1} more photos)" if len(apart) > 1 else ""
         doubt = f"the largest depths, from {far:.4g} m, are far from all others, up to {near:.4g} m{more}"
         yield f"{apart[0].source}: {doubt}; if they mean no measurement, use --missing VALUE or --depth-range MIN,MAX"
+    if known := [outcome.doubts for outcome in read if outcome.doubts.usual]:
+        median, (least, most) = float(np.median([one.median for one in known])), known[0].usual
+        if not least <= median <= most:
+            found = f"the median depth of {len(known)} photos is {median:.3g} m"
+            yield f"{found}, usual for this layout is {least:g} to {most:g} m: is the scale right? (--scale METRES)"
 
 
 def made_alike(path: Path, sample: Sample, way: Way) -> bool:

@@ -5,10 +5,12 @@ import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import run
+from layouts import write_tum
 from PIL import Image
 from shell import PROJECT, shards
 
@@ -158,6 +160,31 @@ def test_values_that_mean_no_measurement_are_reported_once_and_can_be_named(tmp_
     assert made("--missing", "60000")[1] == []
 
 
+def test_a_folder_laid_out_as_a_datasets_is_read_by_its_name_and_a_wrong_scale_is_told(tmp_path):
+    write_tum(tmp_path / "fr1/desk", "2.50 1.25 1.5", "1.26 2.51 9.0", units=1800, size=(64, 48))
+    write_tum(tmp_path / "fr1/xyz", "7.5", "7.5", units=1800, size=(64, 32))
+
+    def made(*options: object) -> tuple[int, list, list]:
+        done = run("make-patches", "--superpixels", "grid:16", "--test-share", 0, *options, "fr1", cwd=tmp_path)
+        return done.returncode, [Path(line).stem for line in done.stdout.splitlines()], done.stderr.splitlines()
+
+    status, names, told = made("--layout", "tum")
+    assert (status, names) == (0, ["desk-1.25", "desk-2.50", "xyz-7.5"])
+    assert told[:2] == [
+        "make-patches: left out, having no depth map: fr1/desk/rgb/1.5.png",
+        "make-patches: left out, having no photo: fr1/desk/depth/9.0.png",
+    ]
+    doubt = "the median depth of 3 photos is 0.36 m, usual for this layout is 0.6 to 4.5 m: is the scale right?"
+    assert told[2:] == [f"make-patches: {doubt} (--scale METRES)"]
+    status, names, told = made("--layout", "tum", "--scale", 0.001)
+    assert status == 0 and len(names) == 3 and len(told) == 2
+    with np.load(tmp_path / "data/fr1/patches/train/desk-1.25.npz") as patch:
+        assert patch["group"] == "desk 1" and patch["depth"][0] == np.float32(1.8)
+    assert made("--layout", "tum", "--pair", "name")[::2] == (
+        2, ["make-patches: --layout tum says which files belong together; leave out --pair"]
+    )  # fmt: skip
+
+
 def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
     raw = tmp_path / "cut/raw"
     shutil.copytree(prepared / "rooms/raw", raw)
@@ -179,6 +206,8 @@ def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
         ("make-patches", ["--jobs", "none", "."], 2, "--jobs takes a whole number"),
         ("make-patches", ["--depth-range", "3", "."], 2, "--depth-range takes MIN,MAX in metres, not '3'"),
         ("make-patches", ["--missing", "9", "--reader", "nyu", "."], 2, "read as nyu, which has no option --missing"),
+        ("make-patches", ["--layout", "sun", "."], 2, "--layout is one of tum, scannet, kitti, nyu, not 'sun'"),
+        ("make-patches", ["--layout", "nyu", "--reader", "nyu", "."], 2, "--layout and --reader: give one of them"),
         ("make-patches", ["nowhere"], 1, "nowhere: no such folder"),
         ("make-patches", ["--reader", "kitti", "."], 2, "no reader 'kitti'"),
         ("to-tfrecord", ["nothing.npz"], 1, "nothing.npz: no such file"),

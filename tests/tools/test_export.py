@@ -1,6 +1,7 @@
 """The exported model predicts what predict-depth does, where none of this code is."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -33,14 +34,19 @@ except ImportError:
 else:
     sys.exit("depthfield can be imported")
 
+import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 model = tf.saved_model.load(sys.argv[2]).signatures["serving_default"]
+layer = keras.layers.TFSMLayer(sys.argv[2], call_endpoint="serving_default")
 for path in sys.argv[3:]:
-    result = model(photo=tf.constant(np.asarray(Image.open(path).convert("RGB"))))
+    photo = tf.constant(np.asarray(Image.open(path).convert("RGB")))
+    result = model(photo=photo)
     np.savez(path + ".npz", **{name: value.numpy() for name, value in result.items()})
+    for name, value in layer(photo).items():
+        np.testing.assert_array_equal(value, result[name])
 """
 
 
@@ -177,3 +183,43 @@ def test_a_run_without_a_checkpoint_and_a_full_disk_leave_what_was_there(trained
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "File too large" in done.stderr and len(done.stderr.splitlines()) == 2
     assert list(out.parent.iterdir()) == [out] and len(list(out.rglob("*"))) == len(list(Path(model).rglob("*")))
+
+
+KERAS = """
+import sys
+
+import keras
+import numpy as np
+
+import depthfield.network.model  # so that Keras knows the model's class
+
+model = keras.models.load_model(sys.argv[1])
+np.savez(sys.argv[2], **{variable.path: variable.numpy() for variable in model.variables})
+"""
+
+
+def test_a_keras_file_has_the_runs_weights_where_this_code_is_installed(trained, tmp_path):
+    out = exported(trained, "--format", "keras", "--out", tmp_path / "field.keras")
+    command = [sys.executable, "-c", KERAS, out, tmp_path / "weights.npz"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "lib")}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    predictor = prediction.Predictor(trained)
+    with np.load(tmp_path / "weights.npz") as weights:
+        assert set(weights) == {variable.path for variable in predictor.model.variables}
+        for variable in predictor.model.variables:
+            np.testing.assert_array_equal(weights[variable.path], variable.numpy(), err_msg=variable.path)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--format", "onnx"], 2, "--format is one of savedmodel, keras, not 'onnx'"),
+        (["--format", "keras", "--out", "field.h5"], 2, "--out: a Keras file is called NAME.keras, not field.h5"),
+        (["--format", "keras", "--out", "a.keras"], 1, "a.keras: a folder; name a file to write"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused(trained, tmp_path, words, status, said):
+    (tmp_path / "a.keras").mkdir()
+    done = run("export-model", "--run", trained, *words, cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (status, f"export-model: {said}")

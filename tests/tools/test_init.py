@@ -82,11 +82,29 @@ def test_a_run_begins_with_another_and_then_continues_with_its_own(prepared, tra
     assert again.returncode == 0 and "taken" not in again.stderr and "continuing from" in again.stderr
 
 
+def test_a_training_begins_with_an_exported_model(prepared, trained, tmp_path):
+    done = run("export-model", "--run", trained, "--format", "keras", "--out", "field.keras", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    words = ["--recipe", "small", "--steps", 2, *options([*SMALL, "learning_rate=0", "similarities=['colour']"])]
+    done = train(prepared, tmp_path / "run", *words, "--init", "field.keras")
+    assert done.returncode == 0, done.stderr
+    with np.load(trained / "checkpoints/best.npz") as best:
+        before = dict(best)
+    after = values(tmp_path / "run")
+    shared = [path for path in before if path.startswith("field/pooled/")]
+    assert len(shared) > 20
+    for path in shared:
+        np.testing.assert_array_equal(before[path], after[path], err_msg=path)
+    assert "initialised: field/beta" in done.stderr and after["field/beta"].shape == (1,)
+
+
 def test_what_has_no_weights_is_named(prepared, files, tmp_path):
     folder, _ = files
     (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged.keras").write_bytes(b"PK")
     for words, init, told in (
         (FCSP, tmp_path / "none.keras", "no such run or file"),
+        (FCSP, tmp_path / "damaged.keras", "damaged.keras: not a model that Keras can load: "),
         (["--recipe", "small"], tmp_path / "empty", "no checkpoint"),
         (["--recipe", "small"], folder / "bare.keras", "no backbone"),
         (FCSP, folder / "top.weights.h5", "no weights of VGG16"),

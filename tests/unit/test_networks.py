@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -143,6 +144,20 @@ def test_backbones_that_would_go_wrong_silently_are_refused_by_name(name, said):
     with pytest.raises(UsageError, match=said) as refused:
         encoders.application(name)
     assert "one of ConvNeXtBase, ConvNeXtLarge, ConvNeXtSmall, ConvNeXtTiny" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("small", []), ("dcnf-small", ['similarities=["colour"]']), ("fcsp", [])]
+)
+def test_keras_saves_a_model_and_loads_it(tmp_path, name, changes):
+    model, one = build(name, *changes), batch((96, 96))
+    for number, variable in enumerate(model.variables):
+        variable.assign(variable + 0.01 * (number + 1))
+    model.save(tmp_path / "field.keras")
+    loaded = keras.models.load_model(tmp_path / "field.keras")
+    assert [variable.path for variable in loaded.variables] == [variable.path for variable in model.variables]
+    for ours, theirs in zip(model.marginals(one), loaded.marginals(one), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_recipe_may_use_some_of_the_similarities_only():

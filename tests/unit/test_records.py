@@ -1,5 +1,7 @@
 """Patch files and shards: what goes in comes out, and what is damaged is named."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -152,8 +154,40 @@ def test_shards_of_a_split_that_is_no_more_are_removed_with_the_whole(tmp_path, 
     packing.pack(train, records, 1, force=False)
     assert (records / "test-00000-of-00001.tfrecord").exists() and capsys.readouterr().err == ""
     packing.pack(train, records, 1, force=False, whole=True)
-    assert sorted(path.name for path in records.iterdir()) == [".train.json", "train-00000-of-00001.tfrecord"]
+    left = [".train.json", "dataset_info.json", "features.json", "train-00000-of-00001.tfrecord"]
+    assert sorted(path.name for path in records.iterdir()) == left
     assert f"{records}: removed the shards of test, which has no patch files now" in capsys.readouterr().err
+
+
+def test_a_record_has_the_fields_of_the_schema():
+    example = tf.train.Example.FromString(shards.encode("name", patch()))
+    assert example.features.feature.keys() == shards.SCHEMA.keys() == shards.FEATURES.keys()
+    for name, field in shards.SCHEMA.items():
+        kind = example.features.feature[name].WhichOneof("kind")
+        assert kind == {"int64": "int64_list", "float32": "float_list"}.get(field.dtype, "bytes_list"), name
+        picture = example.features.feature[name].bytes_list.value[0] if field.is_png else None
+        assert picture is None or tf.io.decode_png(picture, 0, field.dtype).shape == (64, 96, field.shape[2])
+
+
+def test_metadata_say_which_shards_there_are(tmp_path):
+    """As TensorFlow Datasets reads them: tests/tools/test_ecosystem.py tries it."""
+    records = tmp_path / "7-rooms/records"
+    packed = [*write_patches(tmp_path / "train", 5), tmp_path / "test/a.npz"]
+    patches.write(packed[-1], patch(9))
+    packing.pack(packed[:5], records, 2, force=False)
+    packing.pack(packed[5:], records, 2, force=False)  # what was packed by an earlier call stays
+    info = json.loads((records / "dataset_info.json").read_text())
+    assert (info["name"], info["version"]) == ("photos_7_rooms", "2.0.0")
+    size = sum(path.stat().st_size for path in records.glob("train-*"))
+    assert [(one["name"], one["shardLengths"]) for one in info["splits"]] == [("train", ["2", "3"]), ("test", ["1"])]
+    assert info["splits"][0]["numBytes"] == str(size)
+    features = json.loads((records / "features.json").read_text())["featuresDict"]["features"]
+    assert features["similarities"]["tensor"] == {
+        "shape": {"dimensions": ["-1", "3"]}, "dtype": "float32", "encoding": "none"
+    }  # fmt: skip
+    assert features["depth_map"]["image"]["dtype"] == "uint16"
+    packing.pack([], records, 2, force=False, whole=True)
+    assert not list(records.glob("*.json"))
 
 
 @pytest.mark.parametrize(

@@ -421,7 +421,8 @@ def test_a_depth_map_of_another_size_is_refused(tmp_path):
     photo = write_photo(tmp_path / "rgb/a.png", size=(16, 12))
     depth = write_depth(tmp_path / "depth/a.png", size=(8, 6))
     (sample,) = folder.samples(tmp_path)
-    assert failure(sample.read) == f"{depth}: 8×6 pixels, but its photo {photo} has 16×12"
+    hint = "(--layout scannet resizes photos to their depth maps)"
+    assert failure(sample.read) == f"{depth}: 8×6 pixels, but its photo {photo} has 16×12 {hint}"
 
 
 def test_the_scale_is_given_on(tmp_path):

@@ -13,7 +13,7 @@ from depthfield.cluster import endings
 from depthfield.field import fill
 from depthfield.manual.helptext import Help, Option
 from depthfield.report import tables
-from depthfield.samples import catalogue
+from depthfield.samples import catalogue, layouts
 from depthfield.training import checkpoints, recipe
 
 # The words that an option's value, or a positional argument, may be: of all commands, or of one.
@@ -21,6 +21,7 @@ WORDS: Mapping[str, Callable[[], list[str]]] = {
     "--checkpoint": lambda: list(checkpoints.CHOICES),
     "--fill": lambda: list(fill.FILLS),
     "--format": lambda: list(tables.FORMATS),
+    "--layout": lambda: list(layouts.LAYOUTS),
     "--protocol": lambda: list(protocols.PROTOCOLS),
     "--reader": lambda: list(preparation.READERS),
     "--scores": lambda: list(tables.SCORES),
@@ -28,6 +29,7 @@ WORDS: Mapping[str, Callable[[], list[str]]] = {
     "--set": lambda: [f"{key}=" for key in recipe.Recipe.__dataclass_fields__ if key != "network"],
     "--way": lambda: [endings.MACHINE, endings.PE, endings.ARRAY],
     "RECIPE": recipe.names,
+    "export-model --format": lambda: ["savedmodel", "keras"],
     "fetch-dataset NAME": lambda: list(catalogue.read()),
 }
 OR_FILES = ("--recipe", "RECIPE")  # may be files, too

@@ -4,7 +4,10 @@
 each superpixel's own deviation right; `scale`, one factor for all, does. Both are set on held-out photos.
 """
 
+import dataclasses
+import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -14,15 +17,46 @@ from depthfield.network import registry
 from depthfield.tool import Failure, showing
 
 
-class DepthField(keras.Model):
-    """The network's z and the field's pair weights for a batch; β ≥ 0 is learned."""
+class Design(NamedTuple):
+    """What a model is built from, besides its weights: what `build` needs of a recipe, and its other arguments."""
 
-    def __init__(self, network: keras.Model, columns: list[int], start: str):
+    network: object  # settings of one of registry.NETWORKS
+    similarities: tuple[str, ...]  # those the field uses
+    loss: str
+    of_photos: tuple[str, ...]  # similarities that the photos were made with
+    start: float  # the network's first answer in log metres
+
+
+@keras.saving.register_keras_serializable("depthfield")
+class DepthField(keras.Model):
+    """The network's z and the field's pair weights for a batch; β ≥ 0 is learned.
+
+    Keras saves and loads it as a .keras file; to load one, import this module before.
+    """
+
+    def __init__(self, network: keras.Model, columns: list[int], start: str, design: Design):
         super().__init__(name="field")
         self.network, self.columns = network, columns
+        settings = {"kind": registry.kind(design.network)} | dataclasses.asdict(design.network)
+        self.design = json.dumps(design._asdict() | {"network": settings})  # Keras would wrap anything but a text
         self.beta = self.add_weight(name="beta", shape=(len(columns),), initializer=start, constraint="non_neg")
         self.tau = self.add_weight(name="tau", shape=(), initializer="ones", trainable=False)
         self.scale = self.add_weight(name="scale", shape=(), initializer="ones", trainable=False)
+
+    def get_config(self) -> dict:
+        """The design, with lists in place of tuples, as JSON has them."""
+        return json.loads(self.design)
+
+    @classmethod
+    def from_config(cls, config: dict) -> "DepthField":
+        """The model of such a design, variables and all, as new."""
+        values = {key: _tuples(value) for key, value in config.items()}
+        settings = values.pop("network")
+        design = Design(registry.NETWORKS[settings.pop("kind")].settings(**settings), **values)
+        return build(design, design.of_photos, design.start)
+
+    def get_build_config(self) -> None:
+        """Nothing: `build` makes the variables."""
 
     def call(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Return z [B, n] in log metres, 0 for padding, and R [B, m] (see field.random_field), both float32."""
@@ -43,8 +77,8 @@ class DepthField(keras.Model):
 def build(recipe, similarities: Sequence[str], start: float) -> DepthField:
     """Build the model of `recipe`, with its variables, for photos made with `similarities`.
 
-    `start` is the network's initial output in log metres; the mean of the training photos is a good choice. Raises
-    Failure if the photos lack a similarity of the recipe.
+    `recipe` is a Recipe, or the Design of another model. `start` is the network's initial output in log metres; the
+    mean of the training photos is a good choice. Raises Failure if the photos lack a similarity of the recipe.
     """
     if lacking := [name for name in recipe.similarities if name not in similarities]:
         raise Failure(f"the photos lack the similarities {', '.join(lacking)}; make them again (make-patches --force)")
@@ -52,9 +86,16 @@ def build(recipe, similarities: Sequence[str], start: float) -> DepthField:
     network = builder(recipe.network, start)
     columns = [similarities.index(name) for name in recipe.similarities]
     beta = "zeros" if recipe.loss == "unary" else "ones"  # a model trained without the field predicts without it
-    model = DepthField(network, columns, beta)
+    design = Design(recipe.network, recipe.similarities, recipe.loss, tuple(similarities), float(start))
+    model = DepthField(network, columns, beta, design)
     superpixel = {"present": tf.ones([1, 1], tf.bool), "superpixels": tf.zeros([1, 64, 64], tf.int32)}
     no_pairs = {"pairs": tf.zeros([1, 1, 2], tf.int32), "similarities": tf.zeros([1, 1, len(similarities)])}
     model(superpixel | no_pairs | {"image": tf.zeros([1, 64, 64, 3], tf.uint8)})  # Keras creates variables at first use
     return model
 
+
+def _tuples(value: object) -> object:
+    """A value from JSON with tuples in place of lists, as settings have them."""
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(value) if isinstance(value, list) else value

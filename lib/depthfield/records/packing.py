@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from depthfield import files
-from depthfield.records import patches, shards
+from depthfield.records import metadata, patches, shards
 from depthfield.tool import Failure, detail, inform, progress, say
 
 SPLITS = ("train", "test")
@@ -23,8 +23,9 @@ def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: boo
     """Pack patch files, in the order of their names, into `count` shards OUT/SPLIT-00000-of-COUNT.tfrecord per split.
 
     The split is the patch file's folder, train or test. The sources of a set of shards are kept beside it in
-    .SPLIT.json; a set made of the same files, all older than it, is current and kept. With `whole`, `paths` are all
-    patch files, and shards of a split without patch files are removed. Unreadable ones are named and left out.
+    .SPLIT.json; a set made of the same files, all older than it, is current and kept. Metadata for TensorFlow Datasets
+    are written beside the shards (see `metadata`). With `whole`, `paths` are all patch files, and shards of a split
+    without patch files are removed. Unreadable ones are named and left out.
 
     Raises Failure, before anything is written, if a split has no patch file left, files of one folder were made in
     different ways, or a photo is in both splits, one of which may have been packed before.
@@ -52,6 +53,7 @@ def pack(paths: Collection[Path], out: Path, count: int, force: bool, whole: boo
     for split, made in fresh.items():
         write(list(map(Path, made)), shards.names(out, split, min(count, len(made))))
         files.write_json(out / f".{split}.json", {"version": shards.VERSION, "photos": made})
+    metadata.write(out, {split: lengths(out, split) for split in SPLITS})
     return Packed([shard for split in SPLITS if asked[split] for shard in sorted(out.glob(pattern(split)))], refused)
 
 
@@ -106,9 +108,20 @@ def refuse_shared(made: dict[str, dict[str, str]], before: Sequence[str]) -> Non
 def write(paths: Sequence[Path], names: Sequence[Path]) -> None:
     """Write the shards `names`; their numbers of photos differ by at most one."""
     remaining = iter(progress(paths, len(paths), "photos"))
-    for index, name in enumerate(names):
-        size = len(paths) * (index + 1) // len(names) - len(paths) * index // len(names)
+    for size, name in zip(sizes(len(paths), len(names)), names, strict=True):
         shards.write(name, encoded(itertools.islice(remaining, size)))
+
+
+def lengths(out: Path, split: str) -> list[int]:
+    """How many photos are in each shard of a split; [] where it has no complete set of shards."""
+    photos, count = len(recorded(out, split)), len(list(out.glob(pattern(split))))
+    complete = all(path.exists() for path in shards.names(out, split, count))
+    return sizes(photos, count) if photos and complete else []
+
+
+def sizes(photos: int, count: int) -> list[int]:
+    """How many photos go into each of `count` shards."""
+    return [photos * (index + 1) // count - photos * index // count for index in range(count)]
 
 
 def encoded(paths: Iterator[Path]) -> Iterator[bytes]:

@@ -1,9 +1,10 @@
-"""TFRecord shards: one tf.train.Example per photo with the fields of a patch file, and how TensorFlow reads them."""
+"""TFRecord shards: one tf.train.Example per photo with the fields of SCHEMA, and how TensorFlow reads them."""
 
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,21 +16,49 @@ from depthfield.tool import Failure
 VERSION = 2
 DEPTH_STEPS = 65535  # a depth map is stored in 16 bits; 0 is no measurement
 
-FEATURES = {
-    "version": tf.io.FixedLenFeature([], tf.int64),
-    "name": tf.io.FixedLenFeature([], tf.string),
-    "source": tf.io.FixedLenFeature([], tf.string),
-    "group": tf.io.FixedLenFeature([], tf.string, ""),  # version 1 has none, and must be refused for its version
-    "settings": tf.io.FixedLenFeature([], tf.string),
-    "image": tf.io.FixedLenFeature([], tf.string),
-    "superpixels": tf.io.FixedLenFeature([], tf.string),
-    "depth_map": tf.io.FixedLenFeature([], tf.string),
-    "depth_scale": tf.io.FixedLenFeature([], tf.float32),
-    "pairs": tf.io.FixedLenSequenceFeature([2], tf.int64, allow_missing=True),
-    "similarities": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
-    "similarity_names": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
-    "depth": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
+
+class Field(NamedTuple):
+    """One field of a record."""
+
+    dtype: str  # of its values: int64, float32, text (UTF-8), or of the pixels of a PNG: uint8, uint16
+    shape: tuple[str | int, ...]  # with H, W, n superpixels, m pairs, K similarities; stored row by row
+    meaning: str
+
+    @property
+    def is_png(self) -> bool:
+        return self.dtype in ("uint8", "uint16")
+
+
+SCHEMA = {
+    "version": Field("int64", (), f"version of this schema: {VERSION}"),
+    "name": Field("text", (), "name of the photo, unique in its split"),
+    "source": Field("text", (), "the file that the photo was read from"),
+    "group": Field("text", (), "photos of one group show the same place; hold them out together"),
+    "settings": Field("text", (), "how the photo was divided, as JSON: superpixels, similarities, width, height"),
+    "image": Field("uint8", ("H", "W", 3), "the photo, RGB, as PNG"),
+    "superpixels": Field("uint16", ("H", "W", 1), "label of each pixel's superpixel, 0 to n-1, as PNG"),
+    "depth_map": Field(
+        "uint16", ("H", "W", 1), "measured depth along the optical axis in units of depth_scale, 0 for none, as PNG"
+    ),
+    "depth_scale": Field("float32", (), "metres a unit of depth_map"),
+    "pairs": Field("int64", ("m", 2), "labels of neighbouring superpixels, the smaller first"),
+    "similarities": Field("float32", ("m", "K"), "similarities of each pair, 0 to 1"),
+    "similarity_names": Field("text", ("K",), "names of the similarities"),
+    "depth": Field("float32", ("n",), "mean depth of each superpixel's measured pixels in metres, NaN for none"),
 }
+
+
+def feature(field: Field) -> tf.io.FixedLenFeature | tf.io.FixedLenSequenceFeature:
+    """How tf.io.parse_single_example reads a field: similarities flat, as K differs, pictures as bytes."""
+    dtype = {"int64": tf.int64, "float32": tf.float32}.get(field.dtype, tf.string)
+    if field.is_png or not field.shape:
+        return tf.io.FixedLenFeature([], dtype)
+    inner = [length for length in field.shape[1:] if isinstance(length, int)]
+    return tf.io.FixedLenSequenceFeature(inner, dtype, allow_missing=True)
+
+
+FEATURES = {name: feature(field) for name, field in SCHEMA.items()}
+FEATURES["group"] = tf.io.FixedLenFeature([], tf.string, "")  # version 1 has none, and must be refused for its version
 
 
 def encode(name: str, patch: Patch) -> bytes:

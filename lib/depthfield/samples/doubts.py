@@ -14,13 +14,21 @@ FEWEST, MOST = 0.0001, 0.05  # shares of the measured pixels; more may be a real
 
 
 def of_depth(
-    path: Path, scale: float | None, missing: float | None, depth_range: tuple[float, float] | None
+    path: Path,
+    scale: float | None,
+    missing: float | None,
+    depth_range: tuple[float, float] | None,
+    usual: tuple[float, float] | None = None,
 ) -> Doubts:
-    """Return the doubts about a depth map that images.read_depth reads with these options; raises like it."""
+    """Return the doubts about a depth map that images.read_depth reads with these options; raises like it.
+
+    `usual` is the usual range of the median depth of such photos, in metres, if it is known.
+    """
     found = images.stored(path, scale)
     depth = images.in_metres(found, path, missing, depth_range)
     greatest = np.count_nonzero(found.values == found.greatest) if found.greatest and missing is None else 0
-    return Doubts(depth.size, greatest, far_apart(depth))
+    median = float(np.nanmedian(depth)) if usual else None
+    return Doubts(depth.size, greatest, far_apart(depth), median, usual)
 
 
 def far_apart(depth: np.ndarray) -> tuple[float, float] | None:

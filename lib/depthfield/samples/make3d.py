@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from depthfield import tool
-from depthfield.samples import Sample, folder, images
+from depthfield.samples import Sample, images, pairing
 
 # The size of published scores; the photos have 2272×1704 pixels, the laser grids 55×305.
 HEIGHT, WIDTH = 460, 345
@@ -31,11 +31,11 @@ def samples(raw: Path, resampling: Image.Resampling = Image.Resampling.NEAREST) 
     """
     photos = _files(Path(raw), (".jpg", ".jpeg"))
     grids = _files(Path(raw), (".mat",))
-    found = folder.pair_by_name(photos, grids)
+    found = pairing.by_name(photos, grids)
     if not found:
         looked = " or ".join(f"{name}*" for names in FOLDERS.values() for name in names)
         raise tool.Failure(f"{raw}: no Make3D photo with its laser grid in folders {looked}; run fetch-dataset")
-    folder.say_unpaired(photos, grids, found)
+    pairing.say_unpaired(photos, grids, found)
     for (split, name), photo, grid in found:
         yield Sample(
             name=name,

@@ -1,4 +1,4 @@
-"""Start training with weights from elsewhere: from another run, or a backbone trained on ImageNet."""
+"""Start training with weights from elsewhere: from another run, an exported model, or a backbone of ImageNet."""
 
 import json
 from collections.abc import Mapping
@@ -21,12 +21,13 @@ RECORD = "init.json"  # in a run: the source of its weights, and the paths of th
 def begin(model: DepthField, where: str, photos: Survey, run: Path) -> None:
     """Take weights from `where` for the model of `run`, report which were taken, and record them.
 
-    `where` is the folder of a run whose photos were made like `photos`; a file, `.weights.h5`, `.h5` or `.keras`, of
-    the model of keras.applications that is the encoder; or "imagenet", to download them. Raises Failure if none fit.
+    `where` is the folder of a run whose photos were made like `photos`; a `.keras` file of export-model; a file,
+    `.weights.h5`, `.h5` or `.keras`, of the model of keras.applications that is the encoder; or "imagenet", to download
+    them. Raises Failure if none fit.
     """
     own = (model.tau.path, model.scale.path)  # these are set on the held-out photos of this run
     variables = {variable.path: variable for variable in model.variables if variable.path not in own}
-    found = of_run(Path(where), photos, run) if Path(where).is_dir() else of_backbone(model, where)
+    found = of_run(Path(where), photos, run) if Path(where).is_dir() else of_file(model, where)
     fits = {path for path, value in found.items() if path in variables and variables[path].shape == value.shape}
     if not fits:
         raise Failure(f"{where}: no weights fit this recipe's network; use the recipe that they belong to")
@@ -67,17 +68,32 @@ def of_run(other: Path, photos: Survey, run: Path) -> Mapping[str, np.ndarray]:
     return values
 
 
-def of_backbone(model: DepthField, where: str) -> dict[str, np.ndarray]:
-    """Return weights by path of the encoder's variables, from a file of keras.applications or a download."""
+def of_file(model: DepthField, where: str) -> dict[str, np.ndarray]:
+    """Return weights by path of the model's variables, from an exported model or a backbone's file or download."""
+    whole = opened(where) if where.endswith(".keras") and Path(where).is_file() else None
+    if isinstance(whole, DepthField):
+        values = {variable.path: variable.numpy() for variable in whole.variables}
+        theirs, ours = (json.loads(one.design)["similarities"] for one in (whole, model))
+        return values if theirs == ours else {path: values[path] for path in values if path != "field/beta"}
     name, encoder = getattr(model.network, "application", None), model.network.encoder
     if name is None:
         raise Failure(f"{where}: this recipe's network has no backbone of keras.applications; start from a run instead")
-    source = {layer.name: layer.get_weights() for layer in backbone(name, where).layers}
+    source = {layer.name: layer.get_weights() for layer in (whole or backbone(name, where)).layers}
     found = {}
     for layer in encoder.layers:
         weights = zip(layer.weights, source.get(layer.name, []), strict=False)  # only fitting shapes are taken
         found |= {variable.path: value for variable, value in weights}
     return found
+
+
+def opened(where: str) -> keras.Model:
+    """Return the model of a `.keras` file."""
+    with tool.hushed(f"loading {where}"):
+        try:
+            return keras.models.load_model(where, compile=False)
+        except Exception as error:  # Keras raises many errors: a damaged file, a layer that it does not know
+            problem = error
+    raise Failure(f"{where}: not a model that Keras can load: {str(problem).splitlines()[0]}")
 
 
 def backbone(name: str, where: str) -> keras.Model:
@@ -87,11 +103,9 @@ def backbone(name: str, where: str) -> keras.Model:
     problem = None
     with tool.hushed(f"loading the weights of {name}"):
         try:
-            if where.endswith(".keras"):
-                return keras.models.load_model(where, compile=False)
             if where == "imagenet":
                 return encoders.whole(name, where)
-        except Exception as error:  # Keras raises many errors: no network, another format, a custom layer
+        except Exception as error:  # Keras raises many errors: no network, another format
             problem = error
         for top in (False, True) if problem is None else ():
             try:
