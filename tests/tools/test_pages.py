@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pages
@@ -99,6 +100,22 @@ def test_a_page_names_what_there_is(name, bare):
 
 def test_the_readme_takes_two_screens():
     assert len(PAGES["README.md"].read_text().splitlines()) <= 125
+
+
+def test_the_architecture_names_every_module_on_its_floor():
+    block = next(block for block in pages.blocks(PAGES["lib/README.md"]) if "lib/depthfield/ " in block.text)
+    found = re.search(r"^lib/depthfield/ .*?\n(.*?)^\S", block.text, re.MULTILINE | re.DOTALL)[1]
+    rows = re.findall(r"^  (\S.*(?:\n {4}.*)*)", found, re.MULTILINE)
+    contract = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    floors = [set(floor.split(" | ")) for floor in contract["layers"]]
+    named = [re.split("  +", row)[0].replace("/", "").split(", ") for row in rows]
+    assert {name for names in named for name in names} == set().union(*floors)
+    order = [next(at for at, floor in enumerate(floors) if names[0] in floor) for names in named]
+    assert order == sorted(order)
+    for names, row in zip(named, rows, strict=True):
+        package = PROJECT / "lib/depthfield" / names[0]
+        modules = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/*.py")}
+        assert {name for name in modules if name[0] != "_" and not re.search(rf"\b{name}\b", row)} == set(), names
 
 
 def test_every_page_is_reached_from_the_readme():
