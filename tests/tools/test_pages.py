@@ -25,14 +25,16 @@ SMALLER = {
     "--recipe dcnf-small": f"--recipe {QUICK} --steps 8 {shlex.join(options(TINY))}",
     "--recipe small": f"--recipe small --steps 8 {shlex.join(options(SMALL))}",
     "COUNT=40,10": "COUNT=2,1",
+    'train("demo"': f'train("{QUICK}"',
+    '["steps=2000': f'[*{TINY}, "steps=8',
 }
 # Settings of make and cluster.sh, for the same.
-SETTINGS = {"COUNT": "12,4", "SIZE": "72x96", "STEPS": "8", "RECIPE": QUICK, "GRID": "no", "WORKERS": "2"}
+SETTINGS = {"COUNT": "12,4", "SIZE": "72x96", "STEPS": "8", "RECIPE": QUICK, "GRID": "no", "WORKERS": "2", "PREFIX": "user"}
 
 
 def quick(script: str) -> str:
     """A block's script on tiny data."""
-    return re.sub("|".join(rf"{re.escape(words)}\b" for words in SMALLER), lambda match: SMALLER[match[0]], script)
+    return re.sub("|".join(rf"{re.escape(words)}(?!\w)" for words in SMALLER), lambda match: SMALLER[match[0]], script)
 
 
 def walk(page: Path, modes: tuple[str, ...], folder: Path) -> None:
@@ -149,6 +151,8 @@ def test_all_commands_of_a_page_run(name, request):
         ("WORKRES=2 make distributed", "no setting WORKRES"),
         ("qsub -pe orte 4 sge/cluster.sh WORKRES=2", "no setting WORKRES"),
         ("sge/claster.sh", "not there"),
+        ("python -m depthfield.manuel install ~/.local", "not there"),
+        ("python -m depthfield.manual install ~/.local", None),
         ("bin/fetch-dataset rooms | bin/make-patches --force |\\\n  bin/to-tfrecord --shard", "--shards requires"),
         ("bin/fetch-dataset rooms | bin/make-patches && make help > list", None),
     ],
