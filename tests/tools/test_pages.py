@@ -29,7 +29,9 @@ SMALLER = {
     '["steps=2000': f'[*{TINY}, "steps=8',
 }
 # Settings of make and cluster.sh, for the same.
-SETTINGS = {"COUNT": "12,4", "SIZE": "72x96", "STEPS": "8", "RECIPE": QUICK, "GRID": "no", "WORKERS": "2", "PREFIX": "user"}
+SETTINGS = {
+    "COUNT": "12,4", "SIZE": "72x96", "STEPS": "8", "RECIPE": QUICK, "GRID": "no", "WORKERS": "2", "PREFIX": "user",
+}  # fmt: skip
 
 
 def quick(script: str) -> str:
