@@ -32,11 +32,12 @@ BIG = "network.widths=[24,48,64,96,840]"  # of demo: 13.9 M parameters, 55.7 MB
 PARAMETERS = 13_929_804
 LINKS = {"1 Gbit/s": cost.Network(125e6, 2e-4), "100 Mbit/s": cost.Network(12.5e6, 2e-4)}
 WARM = 10  # seconds of training that do not count,
-WARM_ROUNDS = 4  # and rounds of each worker: two that nothing is known of, one that was planned by one of these
+WARM_ROUNDS = 3  # and rounds of each worker: two that nothing is known of, and one
 SECONDS = 30  # that do
 LINES = 4  # of training, at least
 NO_END = "steps=1000000"
 ROUNDS = 8  # that bytes are counted over
+QUIET = 10**6  # bytes a second
 LOCAL_STEPS = 32  # between two averages of PyTorch's local SGD
 WORKERS, SEEDS = (1, 2, 4, 8), (0, 1, 2)
 STEPS = 1800  # of demo, where scores are compared
@@ -262,11 +263,11 @@ def links(bench: Bench) -> tuple[list[Row], dict]:
     subprocess.run(["git", "worktree", "add", "--detach", old, OLD], cwd=PROJECT, check=True, capture_output=True)
     try:
         (old / ".venv").symlink_to(PROJECT / ".venv")
-        alone = bench.alone(CORE, [BIG])
-        found["alone"] = alone._asdict()
         for name, link in LINKS.items():
+            alone = bench.alone(CORE, [BIG])  # each time: this machine is not as fast from one minute to the next
+            found[f"{name}, alone"] = alone._asdict()
             bench.shape(link)
-            ways = {"adaptive": ([BIG], PROJECT, SECONDS)}
+            ways = {"adaptive": ([BIG, "summary_seconds=0"], PROJECT, SECONDS)}  # a line for each round
             if name == "1 Gbit/s":  # on slower links these take minutes a line
                 ways |= {"H = 1": ([BIG, "round_steps=1"], PROJECT, SECONDS / 2),
                          "rounds as before, H = 8": ([BIG], old, SECONDS / 2)}  # fmt: skip
@@ -305,27 +306,31 @@ def as_predicted(name: str, found: dict, alone: Rate, link: cost.Network, round_
 
 
 def bytes_a_round(bench: Bench, run: Path) -> list[Row]:
-    """What crosses the server's link a round and worker, counted there over some rounds, in float32 parameters."""
+    """What crosses the server's link a round and worker, counted there over some rounds, in float32 parameters.
+
+    It is counted from one moment to another in which all workers compute, so that rounds are whole.
+    """
 
     def counted() -> tuple[int, int]:
         shown = bench.grid.run("root", "cat", "/proc/net/dev", on=SERVER.host).stdout
         (numbers,) = (line.split()[1:] for line in shown.splitlines() if line.split()[0] == "eth0:")
         return int(numbers[8]), int(numbers[0])
 
-    def told() -> int:
-        return len(training(run))
+    def quiet() -> tuple[int, int, float]:
+        """Bytes sent and received, and rounds told, when nothing but questions crosses the link."""
+        before, deadline = counted(), time.monotonic() + 120
+        while time.monotonic() < deadline:
+            time.sleep(1)
+            now = counted()
+            if sum(now) - sum(before) < QUIET:
+                return *now, sum(rounds_of(training(run)))
+            before = now
+        raise TimeoutError("the server's link is never quiet")
 
-    def next_line() -> tuple[int, int]:
-        before = told()
-        wait_for(lambda: told() > before, 120, "a line of training")
-        return counted()
-
-    sent, received = next_line()
-    first = told()
-    wait_for(lambda: sum(rounds_of(training(run)[first:])) >= ROUNDS, 300, "rounds")
-    after = next_line()
-    rounds = sum(rounds_of(training(run)[first:]))
-    whole = 4 * PARAMETERS * rounds
+    sent, received, rounds = quiet()
+    wait_for(lambda: sum(rounds_of(training(run))) - rounds >= ROUNDS, 400, "rounds")
+    *after, last = quiet()
+    whole = 4 * PARAMETERS * (last - rounds)
     return [
         Row("bytes pulled a round, counted on the wire, to the parameters in float32", (after[0] - sent) / whole, 1.1),
         Row("bytes pushed, the same", (after[1] - received) / whole, 0.6),
@@ -354,15 +359,14 @@ def torch(bench: Bench, found: dict, link: str) -> dict[str, float]:
             told, _ = processes[0].communicate(timeout=900)
         return json.loads(told.splitlines()[-1])["photos_per_second"]
 
-    if "torch alone" not in found:
-        found["torch alone"] = train([CORE], "single")
+    alone = found[f"torch, alone, {link}"] = train([CORE], "single")
     every = ("--every", LOCAL_STEPS)
     ways = {"DistributedDataParallel": ("ddp",), f"local SGD, H = {LOCAL_STEPS}": ("local-sgd", *every)}
     ways[f"DiLoCo, H = {LOCAL_STEPS}"] = ("diloco", *every)
     relative = {}
     for name, (way, *more) in ways.items():
         found[f"torch, {name}, {link}"] = train([FAR, OTHER_FAR], way, *more)
-        relative[name] = found[f"torch, {name}, {link}"] / found["torch alone"]
+        relative[name] = found[f"torch, {name}, {link}"] / alone
     return relative
 
 
@@ -485,14 +489,15 @@ def draw(found: dict) -> str:
         two, alone = (found["loopback"][name]["photos_per_second"] for name in ("two workers", "alone"))
         bars.append(("loopback, 3.3 MB, depthfield", two / alone, OURS))
     for link in LINKS if "links" in found else ():
-        rates = {name.removeprefix(f"{link}, "): value for name, value in found["links"].items() if link in name}
-        for way, rate in rates.items():
-            base = found["links"]["alone"]["photos_per_second"]
-            bars.append((f"{link}, 55.7 MB, depthfield {way}", rate["photos_per_second"] / base, OURS))
-        for name, value in found["links"].items():
-            if name.startswith("torch, ") and name.endswith(link):
-                way = name.removeprefix("torch, ").removesuffix(f", {link}")
-                bars.append((f"{link}, 55.7 MB, PyTorch {way}", value / found["links"]["torch alone"], THEIRS))
+        measured = {name.removeprefix(f"{link}, "): value for name, value in found["links"].items()
+                    if name.startswith(link) and isinstance(value, dict)}  # fmt: skip
+        base = measured.pop("alone")["photos_per_second"]
+        bars += [(f"{link}, 55.7 MB, depthfield {way}", rate["photos_per_second"] / base, OURS)
+                 for way, rate in measured.items()]  # fmt: skip
+        theirs = {name.removeprefix("torch, ").removesuffix(f", {link}"): value
+                  for name, value in found["links"].items() if name.startswith("torch, ") and name.endswith(link)}
+        base = theirs.pop("alone")
+        bars += [(f"{link}, 55.7 MB, PyTorch {way}", rate / base, THEIRS) for way, rate in theirs.items()]
     height = 30 + 22 * len(bars)
     drawn = [f'<rect width="760" height="{height + 20}" fill="white"/>']
     for times in (0, 1, 2):
