@@ -139,6 +139,9 @@ def amiss(words: list[str], scratch: Path) -> str | None:
         strange = [name for name in names if name not in known_settings()]
         return f"no setting {', '.join(strange)}" if strange else missing(program)
     if program in ("python", ".venv/bin/python"):
+        if len(arguments) > 1 and arguments[1].startswith("depthfield."):
+            module = f"lib/{arguments[1].replace('.', '/')}"
+            return None if (PROJECT / f"{module}.py").exists() else missing(f"{module}/__main__.py")
         paths = [word for word in arguments if "/" in word]
         return next(filter(None, map(missing, paths)), None)
     return f"{program} is no program that pages name"

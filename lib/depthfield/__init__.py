@@ -14,8 +14,7 @@ read_photo
 Failure
     Raised when something cannot be done, with the reason in one line.
 
-Each is imported when it is first asked for, as TensorFlow takes seconds. The architecture section of README.md
-describes the modules.
+Each is imported when it is first asked for, as TensorFlow takes seconds. lib/README.md describes the modules.
 
 Examples
 --------

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pages
@@ -24,14 +25,18 @@ SMALLER = {
     "--recipe dcnf-small": f"--recipe {QUICK} --steps 8 {shlex.join(options(TINY))}",
     "--recipe small": f"--recipe small --steps 8 {shlex.join(options(SMALL))}",
     "COUNT=40,10": "COUNT=2,1",
+    'train("demo"': f'train("{QUICK}"',
+    '["steps=2000': f'[*{TINY}, "steps=8',
 }
 # Settings of make and cluster.sh, for the same.
-SETTINGS = {"COUNT": "12,4", "SIZE": "72x96", "STEPS": "8", "RECIPE": QUICK, "GRID": "no", "WORKERS": "2"}
+SETTINGS = {
+    "COUNT": "12,4", "SIZE": "72x96", "STEPS": "8", "RECIPE": QUICK, "GRID": "no", "WORKERS": "2", "PREFIX": "user",
+}  # fmt: skip
 
 
 def quick(script: str) -> str:
     """A block's script on tiny data."""
-    return re.sub("|".join(rf"{re.escape(words)}\b" for words in SMALLER), lambda match: SMALLER[match[0]], script)
+    return re.sub("|".join(rf"{re.escape(words)}(?!\w)" for words in SMALLER), lambda match: SMALLER[match[0]], script)
 
 
 def walk(page: Path, modes: tuple[str, ...], folder: Path) -> None:
@@ -101,6 +106,22 @@ def test_the_readme_takes_two_screens():
     assert len(PAGES["README.md"].read_text().splitlines()) <= 125
 
 
+def test_the_architecture_names_every_module_on_its_floor():
+    block = next(block for block in pages.blocks(PAGES["lib/README.md"]) if "lib/depthfield/ " in block.text)
+    found = re.search(r"^lib/depthfield/ .*?\n(.*?)^\S", block.text, re.MULTILINE | re.DOTALL)[1]
+    rows = re.findall(r"^  (\S.*(?:\n {4}.*)*)", found, re.MULTILINE)
+    contract = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    floors = [set(floor.split(" | ")) for floor in contract["layers"]]
+    named = [re.split("  +", row)[0].replace("/", "").split(", ") for row in rows]
+    assert {name for names in named for name in names} == set().union(*floors)
+    order = [next(at for at, floor in enumerate(floors) if names[0] in floor) for names in named]
+    assert order == sorted(order)
+    for names, row in zip(named, rows, strict=True):
+        package = PROJECT / "lib/depthfield" / names[0]
+        modules = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/*.py")}
+        assert {name for name in modules if name[0] != "_" and not re.search(rf"\b{name}\b", row)} == set(), names
+
+
 def test_every_page_is_reached_from_the_readme():
     links = pages.LINK.findall(PAGES["README.md"].read_text())
     assert PAGES.keys() - {"README.md"} <= {link.partition("#")[0] for link in links}
@@ -132,6 +153,8 @@ def test_all_commands_of_a_page_run(name, request):
         ("WORKRES=2 make distributed", "no setting WORKRES"),
         ("qsub -pe orte 4 sge/cluster.sh WORKRES=2", "no setting WORKRES"),
         ("sge/claster.sh", "not there"),
+        ("python -m depthfield.manuel install ~/.local", "not there"),
+        ("python -m depthfield.manual install ~/.local", None),
         ("bin/fetch-dataset rooms | bin/make-patches --force |\\\n  bin/to-tfrecord --shard", "--shards requires"),
         ("bin/fetch-dataset rooms | bin/make-patches && make help > list", None),
     ],

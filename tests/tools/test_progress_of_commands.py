@@ -9,7 +9,7 @@ from conftest import run
 from screen import Screen
 from shell import PROJECT
 
-QUICK = {"cluster-status", "split-resources"}  # what takes no two seconds
+QUICK = {"cluster-status", "compare-runs", "split-resources"}  # what takes no two seconds
 LOGS = {"follow-logs", "keep-node", "ps-node", "worker-node"}  # what shows logs, or writes one
 BOTH = [("-q, --quiet", "show errors and warnings only"),
         ("-v, --verbose", "show details too, such as each file written or kept")]  # fmt: skip

@@ -8,9 +8,9 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 
-from depthfield import preparation, protocols
+from depthfield import preparation, protocols, viewing
 from depthfield.cluster import endings
-from depthfield.field import fill
+from depthfield.field import fill, similarity
 from depthfield.manual.helptext import Help, Option
 from depthfield.report import tables
 from depthfield.samples import catalogue, layouts
@@ -30,6 +30,8 @@ WORDS: Mapping[str, Callable[[], list[str]]] = {
     "--way": lambda: [endings.MACHINE, endings.PE, endings.ARRAY],
     "RECIPE": recipe.names,
     "export-model --format": lambda: ["savedmodel", "keras"],
+    "show-depth --panels": lambda: list(viewing.PANELS),
+    "show-depth --similarity": lambda: list(similarity.SIMILARITIES),
     "fetch-dataset NAME": lambda: list(catalogue.read()),
 }
 OR_FILES = ("--recipe", "RECIPE")  # may be files, too

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from depthfield import files
-from depthfield.tool import Failure, UsageError, say
+from depthfield.tool import Failure, UsageError, inform, say
 
 KEPT = 2
 BEST = "best.npz"
@@ -114,7 +114,7 @@ def run_to_use(given: str | None) -> Path:
     if given:
         return Path(given)
     if named := os.environ.get("DEPTHFIELD_RUN"):
-        say(f"run {named}, as DEPTHFIELD_RUN says")
+        inform(f"run {named}, as DEPTHFIELD_RUN says")
         return Path(named)
     runs = Path(os.environ.get("RUN_DIR") or "runs")
     trained = list(runs.glob(f"*/checkpoints/{BEST}"))
@@ -122,7 +122,7 @@ def run_to_use(given: str | None) -> Path:
         hint = "name one with --run DIR, or train one with train-depth"
         raise UsageError(f"no --run given, DEPTHFIELD_RUN is not set, and {runs} has no run with a {BEST}: {hint}")
     run = max(trained, key=lambda path: (path.stat().st_mtime, path)).parents[1]
-    say(f"run {run}, whose best checkpoint is the newest in {runs}; --run DIR takes another")
+    inform(f"run {run}, whose best checkpoint is the newest in {runs}; --run DIR takes another")
     return run
 
 
