@@ -101,7 +101,7 @@ def test_frames_come_in_natural_order_with_the_same_colours_and_a_cloud_each(tra
 def test_on_a_terminal_it_says_what_is_missing_instead_of_waiting(tmp_path):
     (tmp_path / "a.jpg").touch()
     for words, streams, status, said in (
-        ([], {}, 2, "no files given: name them, or send their paths on stdin"),
+        ([], {}, 2, "no files given; name them, or send their paths on stdin"),
         (["-"], {}, 2, "stdin is a terminal: send it a photo"),
         (["-"], {"stdin": subprocess.DEVNULL}, 2, "stdout is a terminal: send it to a file"),
         (["a.jpg"], {}, 2, "no --run given, DEPTHFIELD_RUN is not set, and runs has no run with a best.npz"),
