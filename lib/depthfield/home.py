@@ -15,7 +15,6 @@ HOME = PACKAGE / "share" if INSTALLED else PACKAGE.parents[1]
 COMMANDS = HOME / "bin"
 RECIPES = HOME / "lib/recipes"
 CATALOGUE = HOME / "data/datasets.toml"
-SCRIPTS = HOME / "sge"
 
 
 def launchers() -> Path:

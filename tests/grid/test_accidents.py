@@ -92,7 +92,7 @@ def test_the_host_of_the_chief(run, grid, how):
         waits = grid.run("ada", "qstat", "-j", after).stdout
         assert re.search(rf"(?m)^jid_predecessor_list:\s+{one.job}$", waits), waits
         if how == "is cut off":
-            assert "the qmaster does not answer: this host may be cut off" in one.log()
+            assert "other hosts and the qmaster do not answer: this host may be cut off" in one.log()
             wait_for(lambda: f"this run continues without {host}.grid.test: " in one.log(), 60)
     finally:
         grid.heal(host)

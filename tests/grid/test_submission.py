@@ -51,7 +51,7 @@ def refused(grid, on: str = "head", **settings: object) -> str:
 
 def test_submission_says_what_is_missing(grid, data):
     offer = refused(grid, PE="nope")
-    assert "there is no parallel environment nope; PE=" in offer and "PE=orte" in offer and "PE=smp" not in offer
+    assert "no parallel environment nope; use PE=" in offer and "PE=orte" in offer and "PE=smp" not in offer
     assert "no suitable queues" in refused(grid, PE="orte", REQUEST="-q short.q -l h_rt=3600")
     assert "qsub refused the job" in refused(grid, REQUEST="-q nope.q")
     grid.run("root", "qconf", "-ds", "node4.grid.test")
