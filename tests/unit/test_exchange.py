@@ -232,6 +232,12 @@ def test_a_fast_worker_takes_more_steps_so_that_rounds_end_together():
     assert counts == [10, 20]
 
 
+def test_one_slow_round_is_forgotten_with_the_next_that_is_not():
+    rounds = [told(), told(), told(step=5.0), told()]  # the first builds its graph
+    assert paced(*rounds, times=1).step == [pytest.approx(0.1)]
+    assert 0.1 < paced(*rounds[:3], times=1).step[0] < 2
+
+
 def test_a_short_training_has_short_rounds():
     short = pace.Pace(4, 0, 4000)
     for _ in range(3):

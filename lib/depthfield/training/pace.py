@@ -50,7 +50,8 @@ class Pace:
             return
         known = self.step[worker] is not None
         step = (report.computing + report.waiting) / report.steps
-        self.step[worker] = mean(self.step[worker] if known else step, step)
+        # Accidents make steps longer, never shorter: a shorter time is believed at once.
+        self.step[worker] = min(step, mean(self.step[worker] if known else step, step))
         if report.moving:
             self.moving[worker] = mean(self.moving[worker] or report.moving, report.moving)
         exposed = report.seconds - report.computing - report.waiting
