@@ -12,7 +12,7 @@ import shlex
 import statistics
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -170,7 +170,7 @@ def read(path: Path) -> Run:
     return Run(
         path,
         recipe_of(started),
-        recipes.flat(toml(path / "recipe.toml", notes)),
+        recipes.flat(table(path / "recipe.toml", notes, tomllib.loads)),
         table(path / "survey.json", notes),
         table(path / "init.json", notes).get("from"),
         commands,
@@ -223,23 +223,13 @@ def lines(path: Path, notes: list[str]) -> list[dict]:
     return found
 
 
-def table(path: Path, notes: list[str]) -> dict:
-    """Read the object in a JSON file; {} if it is missing or damaged."""
+def table(path: Path, notes: list[str], parse: Callable[[str], object] = json.loads) -> dict:
+    """Read the object in a JSON file, or the table in a file that `parse` reads; {} if it is missing or damaged."""
     try:
-        value = json.loads(path.read_bytes())
+        value = parse(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
             raise ValueError
         return value
-    except FileNotFoundError:
-        return {}
-    except ValueError:
-        notes.append(f"{path.name}: damaged")
-        return {}
-
-
-def toml(path: Path, notes: list[str]) -> dict:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError:
