@@ -191,8 +191,8 @@ test: install lint test-packages ## check the code and run all tests except the 
 grid-packages: # install Grid Engine for its tests, as root on Debian; GRID=no skips it
 	@tests/packages grid
 
-test-packages: # install Grid Engine, and Chromium for the tests of web pages
-	@tests/packages grid browser
+test-packages: # install Grid Engine, Chromium for the tests of web pages, zsh and mandoc for those of the manual
+	@tests/packages grid browser manual
 
 test-long: install test-packages ## run the long tests, which wait for time limits and the like
 	$(pytest) -m long

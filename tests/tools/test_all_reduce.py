@@ -48,6 +48,7 @@ def test_replicas_end_with_the_same_parameters_and_one_process_continues(cluster
     assert "continuing from" in alone.stderr and (run / "checkpoints/000000060.npz").exists()
 
 
+@pytest.mark.long
 def test_a_killed_worker_ends_the_attempt_and_sigterm_the_run_with_everything_saved(cluster, tmp_path):
     run = tmp_path / "run"
     shell = cluster("--set", "checkpoint_seconds=1", STEPS="1000000")

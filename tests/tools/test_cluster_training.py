@@ -5,6 +5,7 @@ import os
 import signal
 
 import psutil
+import pytest
 from shell import event_tags, lines, processes_of, wait_for
 
 
@@ -13,6 +14,7 @@ def nodes_of(run) -> list[psutil.Process]:
     return [process for process in processes_of(run) if any(word.endswith("-node") for word in process.info["cmdline"])]
 
 
+@pytest.mark.long
 def test_training_continues_after_a_worker_is_killed_and_leaves_no_process(on_this_machine, tmp_path):
     run = tmp_path / "run"
     # more steps than there is time for: it must not end by itself meanwhile

@@ -42,7 +42,10 @@ def values(folder) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-@pytest.mark.parametrize(("recipe", "name", "count"), [(FCSP, "bare.keras", 26), (MODERN, "top.weights.h5", 150)])
+@pytest.mark.parametrize(
+    ("recipe", "name", "count"),
+    [(FCSP, "bare.keras", 26), pytest.param(MODERN, "top.weights.h5", 150, marks=pytest.mark.long)],
+)
 def test_a_backbone_is_taken_from_a_file_and_stays_as_it_is_while_it_is_frozen(
     prepared, files, tmp_path, recipe, name, count
 ):

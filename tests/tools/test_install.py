@@ -177,6 +177,7 @@ def test_from_an_empty_folder_the_wheel_brings_rooms_to_records(installed, tmp_p
         assert shell(f"{command} --help", tmp_path, installed).stdout.startswith("make-patches: ")
 
 
+@pytest.mark.long
 def test_the_wheel_trains_on_a_cluster_of_this_machine(installed, prepared, tmp_path):
     (tmp_path / "data").symlink_to(prepared)
     settings = {"GRID": "no", "RECIPE": QUICK, "RUNID": "run", "STEPS": "4", "WORKERS": "1", "PS_NODES": "1"}

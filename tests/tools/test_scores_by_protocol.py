@@ -162,6 +162,7 @@ def test_what_cannot_be_scored_is_reported_in_one_line(tmp_path, arguments, stat
     assert done.returncode == status and said in done.stderr.splitlines()[0] and done.stdout == ""
 
 
+@pytest.mark.long
 def test_make_reproduce_goes_from_download_to_the_table_and_continues_where_it_was(tmp_path):
     (tmp_path / "far").mkdir()
     photos, depths = scenes(8, 480, 640)

@@ -45,6 +45,7 @@ def test_training_continues_from_the_newest_checkpoint_and_only_with_the_same_re
     assert done.returncode == 1 and "started with another recipe (batch_size = 2, now 3" in done.stderr
 
 
+@pytest.mark.long
 def test_one_seed_gives_one_training(prepared, tmp_path):
     checkpoints = []
     for name, seed in (("first", 7), ("second", 7), ("other", 8)):
@@ -67,7 +68,7 @@ def differing(one: dict, other: dict) -> list[str]:
 
 
 def test_a_training_that_was_interrupted_ends_as_one_that_was_not(prepared, tmp_path):
-    """200 steps; 80 and 120 more; and 200 with three kills, each continuing from the last checkpoint."""
+    """200 steps; 80 and 120 more; and 200 with two kills, each continuing from the last checkpoint."""
     own = [*TINY, *RANDOM, "round_steps=4", "validation_steps=40", "loss=likelihood", "checkpoint_seconds=0"]
     words = [*("--recipe", QUICK), *options(own), *shards(prepared, "train")]
 
@@ -85,7 +86,7 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(prepared, tmp_
 
     folder = tmp_path / "killed"
     command = [PROJECT / "bin/train-depth", *words, "--run", folder, "--steps", "200"]
-    for least in (20, 70, 130):
+    for least in (20, 130):
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
                 wait_for(lambda: [p for p in folder.glob("checkpoints/0*.npz") if int(p.stem) >= least])  # noqa: B023
@@ -176,11 +177,10 @@ def test_records_made_otherwise_are_refused_with_both_settings(prepared, trained
     others = edited(prepared, tmp_path / "other", lambda p: p._replace(settings=p.settings.replace(old, new)))
     again = tmp_path / "again"
     shutil.copytree(trained, again)
-    for words in (
-        ["train-depth", "--run", again, *TRAIN, "--steps", 24],
-        ["train-depth", "--run", tmp_path / "new", *TRAIN, "--init", trained],
-        ["score-depth", "--run", trained],
-    ):
+    asked = [["train-depth", "--run", again, *TRAIN, "--steps", 24]]
+    if what == "size":  # by each command that reads records; they compare all settings alike
+        asked += [["train-depth", "--run", tmp_path / "new", *TRAIN, "--init", trained], ["score-depth", "--run", trained]]
+    for words in asked:
         done = run(*words, *others, cwd=tmp_path)
         told = done.stderr.splitlines()[-1]
         assert done.returncode == 1 and "superpixels grid:12, similarities texture,histogram,colour, 96×72" in told
