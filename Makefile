@@ -180,6 +180,7 @@ demo: install ## run everything in minutes: render rooms, train with 1 ps and 2 
 	GRID=no DATASET=demo-rooms RECIPE=demo RUNID=$${run##*/} PS_NODES=1 WORKERS=2 sge/cluster.sh > /dev/null; \
 	bin/score-depth --run $$run --save $$run/scores.json --pictures $$run/pictures $$records/test-*.tfrecord 2> $$run/logs/score.log; \
 	printf 'photo | truth | prediction | uncertainty:\n'; ls $$run/pictures/*.png; \
+	echo "a photo of yours: bin/predict-depth --picture PHOTO (this run has seen rendered rooms only)" >&2; \
 	.venv/bin/python -c 'import json, sys; s = json.load(open(sys.argv[1])); \
 	field, mean = (s[k]["pooled over pixels"]["rel"] for k in ("field", "mean depth")); \
 	print(f"demo: rel {field:.3f} baseline {mean:.3f} ratio {field / mean:.3f} seconds {sys.argv[2]}")' \

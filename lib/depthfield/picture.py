@@ -39,19 +39,20 @@ def span(*maps: np.ndarray) -> tuple[float, float]:
 def panel(
     photo: np.ndarray, truth: np.ndarray, depth: np.ndarray, sigma: np.ndarray, calibrated: bool
 ) -> np.ndarray:
-    """photo | truth | prediction | uncertainty side by side, uint8 H×(4W + gaps)×3.
+    """photo | truth | prediction | uncertainty side by side with their scale bars, uint8 H×W'×3.
 
-    photo uint8 H×W×3; the others float H×W metres, NaN where there is none. Truth and prediction share their colours;
-    the uncertainty is relative, sigma / depth, from yellow at 0 to violet at 0.5, and marked where it is not
-    `calibrated`.
+    photo uint8 H×W×3; the others float H×W metres, NaN where there is none. Truth and prediction share their colours
+    and a bar in metres; the uncertainty is relative, sigma / depth, from 0 (yellow) to 50 % (violet), and marked where
+    it is not `calibrated`.
     """
     low, high = span(truth, depth)
-    gap = np.full((photo.shape[0], 4, 3), 255, np.uint8)
-    parts = [photo, gap, coloured(truth, low, high), gap, coloured(depth, low, high), gap]
+    height = photo.shape[0]
+    gap = np.full((height, 4, 3), 255, np.uint8)
     uncertainty = Image.fromarray(coloured(sigma / depth, 0, 0.5))
     if not calibrated:
         ImageDraw.Draw(uncertainty).text((4, 4), "not calibrated", "white", stroke_width=1, stroke_fill="black")
-    return np.concatenate([*parts, np.asarray(uncertainty)], axis=1)
+    parts = [photo, gap, coloured(truth, low, high), gap, with_scale_bar(depth, low, high)]
+    return np.concatenate([*parts, np.asarray(uncertainty), scale_bar(height, 0, 50, "%")], axis=1)
 
 
 # ---- a scale bar

@@ -247,7 +247,7 @@ def test_without_a_held_out_photo_the_uncertainty_is_marked_as_not_calibrated(pr
     scored = run("score-depth", "--run", tmp_path / "run", *shards(prepared, "test"), cwd=tmp_path)
     assert scored.returncode == 0 and "95.4%), not calibrated" in scored.stdout and marked in scored.stderr
     assert "000000016.npz (step 16)" in scored.stderr
-    for words in (["predict-depth", "--uncertainty", PROJECT / "data/demo.png"], ["export-model"]):
+    for words in (["predict-depth", "--uncertainty", PROJECT / "data/demo.jpg"], ["export-model"]):
         done = run(words[0], "--run", tmp_path / "run", *words[1:], cwd=tmp_path)
         assert done.returncode == 0 and marked in done.stderr, done.stderr
     done = run("export-model", "--run", tmp_path / "run", "--checkpoint", "best", cwd=tmp_path)

@@ -19,7 +19,7 @@ from depthfield.tool import Failure
 
 WATCHER = "watcher"  # watch-nodes announces itself like a node
 POLL_SECONDS = 0.3
-TOLD_SECONDS = 5  # between two messages about the nodes found so far
+TOLD_SECONDS = 5  # until the first message about the nodes found so far; each pause is twice the last
 
 
 class Announcement(NamedTuple):
@@ -96,7 +96,7 @@ def gather(
     secret, here = token(run), folder(run, attempt)
     awaited = [node for node in nodes if node.role != "chief" or reduces(nodes)]
     found: dict[Node, Announcement] = {}
-    begun = last = time.monotonic()
+    begun, pause = time.monotonic(), TOLD_SECONDS
     while True:
         names = _names(here)
         missing = [node for node in awaited if node not in found]
@@ -115,10 +115,10 @@ def gather(
             names = ", ".join(f"{node.role} {node.index} on {node.host}" for node in awaited if node not in found)
             count = f"{len(awaited) - len(found)} of {len(awaited)} nodes"
             raise Failure(f"{count} have not announced themselves within {seconds:g} s: {names}")
-        waiting = f"waiting for nodes: {len(found)} of {len(awaited)} have announced themselves"
+        waiting = f"waiting for nodes: {len(found)} of {len(awaited)} have announced themselves after {now - begun:.0f} s"
         tool.show(waiting, f"giving up in {seconds - (now - begun):.0f} s")
-        if now - last >= TOLD_SECONDS and not tool.line.there():
-            last = now
+        if now - begun >= pause and not tool.line.there():
+            pause *= 2
             tool.inform(waiting)
         time.sleep(POLL_SECONDS)
     tool.line.erase()
