@@ -42,7 +42,7 @@ def rendered(node: ast.expr) -> str:
 def tidy(text: str) -> str:
     """One line, fit for a table between backticks. A name in capitals stays where it stands by itself."""
     text = re.sub(r"(?<![\w…\x03])\x02(\w+)\x03(?![\w…\x02])", r"\1", " ".join(text.split()))
-    return re.sub(rf"({ANY}|\x02\w+\x03)+", ANY, text).replace("`", "'").replace("|", "/")
+    return re.sub(rf"({ANY}|\x02\w+\x03)+", ANY, text).replace("`", "'").replace("|", r"\|")
 
 
 @functools.cache
