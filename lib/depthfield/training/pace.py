@@ -17,7 +17,7 @@ from typing import NamedTuple
 from depthfield.training.exchange import AROUND, BESIDE
 from depthfield.training.rounds import Report
 
-TOLERATED, HIDDEN = 0.05, 0.25
+TOLERATED, HIDDEN = 0.03, 0.25
 LONGEST, FEWEST, GROWTH = 100, 100, 4
 NEW = 0.3  # share of the last round in a moving mean
 FIRST = 2  # steps per round of a worker without known times
