@@ -40,7 +40,7 @@ START      ?=#                   preprocess: number of photos to skip at the sta
 LIMIT      ?=#                   preprocess: maximum number of photos
 FORCE      ?=#                   1: redo what is there already
 PHOTOS     ?=#                   predict: photos or folders of photos
-RUN        ?= $(RUN_DIR)/$(RUNID)#  export: the run's folder
+RUN        ?= $(RUN_DIR)/$(RUNID)#  predict, report, export: the run's folder
 PREFIX     ?= ~/.local#         install-user: folder that gets bin/, share/man/ and completion
 RUNS       ?=#                   compare: folders of runs [all in RUN_DIR]
 FORMAT     ?= text#              compare: text, csv, markdown or latex
@@ -143,12 +143,14 @@ reproduce: download preprocess convert train ## download to train, then scores b
 
 .NOTPARALLEL: # each step of reproduce reads the output of the one before
 
-predict: install ## predict the depth of PHOTOS with the run RUNID: make predict PHOTOS="holiday.jpg more/"
+# Without a setting that names a run, predict-depth chooses one, and writes to its own folder.
+named = $(filter-out file,$(foreach setting,RUN RUNID DATASET RECIPE MODEL,$(origin $(setting))))
+predict: install ## predict the depth of PHOTOS with RUN, or the newest: make predict PHOTOS="holiday.jpg more/"
 	@test -n '$(PHOTOS)' || { echo 'PHOTOS is not set; name photos: make predict PHOTOS="holiday.jpg more/"' >&2; exit 2; }
-	bin/predict-depth --run $(RUN_DIR)/$(RUNID) --out $(RUN_DIR)/$(RUNID)/predictions --picture --uncertainty $(PHOTOS)
+	bin/predict-depth$(if $(named), --run $(RUN) --out $(RUN)/predictions) --picture --uncertainty $(PHOTOS)
 
-report: install ## write one HTML page about the run RUNID, with the test photos of DATASET
-	bin/report-run $(RUN_DIR)/$(RUNID) $(wildcard $(records)/test-*.tfrecord)
+report: install ## write one HTML page about RUN, with the test photos of its dataset
+	bin/report-run $(RUN)
 
 compare: install ## print a table of RUNS: make compare FORMAT=markdown
 	@bin/compare-runs --format $(FORMAT) $(or $(RUNS),$(patsubst %/,%,$(wildcard $(RUN_DIR)/*/)))

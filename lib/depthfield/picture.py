@@ -64,23 +64,24 @@ def with_scale_bar(depth: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def scale_bar(height: int, low: float, high: float, unit: str = "m") -> np.ndarray:
-    """The colours from `low`, at the bottom, to `high`, with round numbers of `unit` beside them; uint8 height×w×3.
+    """The colours from `low` to `high`, with round numbers of `unit` beside them, the largest on top; uint8 height×w×3.
 
     `low` may be the greater of the two.
     """
+    least, most = sorted((low, high))
     size = text_size(height)
     font, edge = ImageFont.load_default(size), size // 2 + 1  # above the bar, and on each side of it
     length = max(height - 2 * edge, 1)
-    marks = ticks(*sorted((low, high)), most=max(2, int(length / (2.8 * size))))
+    marks = ticks(least, most, most=max(2, int(length / (2.8 * size))))
     labels = [f"{mark:.{decimals(marks)}f} {unit}".rstrip() for mark in marks]
     left, right = edge, edge + size
     text = right + size // 2 + 2
     strip = Image.new("RGB", (math.ceil(text + max(map(font.getlength, labels)) + edge), height), PAPER)
-    bar = coloured(np.linspace(high, low, length)[:, None].repeat(right - left, axis=1), low, high)
+    bar = coloured(np.linspace(most, least, length)[:, None].repeat(right - left, axis=1), low, high)
     strip.paste(Image.fromarray(bar), (left, edge))
     draw = ImageDraw.Draw(strip)
     for mark, label in zip(marks, labels, strict=True):
-        row = edge + (length - 1) * ((high - mark) / (high - low) if high != low else 1)
+        row = edge + (length - 1) * ((most - mark) / (most - least) if most != least else 1)
         draw.line([(right, row), (right + size // 3, row)], INK, width=max(1, size // 12))
         draw.text((text, row), label, INK, font=font, anchor="lm")
     return np.asarray(strip)

@@ -19,6 +19,7 @@ from depthfield.tool import UsageError
 DIAGONAL = math.hypot(36, 24)  # millimetres of 35 mm film; equivalents compare diagonals (CIPA DCG-001)
 ASSUMED = 28.0  # millimetres on 35 mm film: the main camera of most telephones, and the Kinect of NYU's photos
 PLAUSIBLE = (5.0, 2000.0)  # millimetres on 35 mm film; some cameras write nonsense into EXIF
+USUAL = (5.0, 120.0)  # degrees that a photo shows from left to right
 UNITS = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # millimetres, by EXIF's FocalPlaneResolutionUnit
 MOST = 1_000_000  # points of a photo
 VERTEX = np.dtype(
@@ -74,6 +75,17 @@ def focal_length(lens: Lens | None, photo: Path, file: BinaryIO | None = None) -
     if lens.unit == "mm":
         return equivalent(lens.length, size, f"{lens.length:g} mm on 35 mm film, as given")
     return Focal(lens.length, "as given")
+
+
+def doubt(lens: Lens | None, focal: Focal, width: int) -> str | None:
+    """Why the focal length that was given may be wrong for a photo so many pixels wide; None where it may be right."""
+    view = math.degrees(2 * math.atan(width / 2 / focal.pixels))
+    if lens is None or USUAL[0] <= view <= USUAL[1]:
+        return None
+    other = "px" if lens.unit == "mm" else "mm"
+    meant = f"; did you mean {lens.length:g}{other}?" if (view > USUAL[1]) == (other == "mm") else ""
+    given = "pixels" if lens.unit == "px" else "mm"
+    return f"focal length {lens.length:g} {given} means a view of {view:.0f}°{meant}"
 
 
 def equivalent(millimetres: float, size: tuple[int, int], source: str) -> Focal:

@@ -15,8 +15,8 @@ from depthfield.field import fill as fills
 from depthfield.network import model as models
 from depthfield.records import patches
 from depthfield.samples import folder, images
-from depthfield.tool import Failure, inform, say
-from depthfield.training import checkpoints, survey
+from depthfield.tool import Failure, detail, inform, say
+from depthfield.training import checkpoints, provenance, survey
 from depthfield.training import recipe as recipes
 from depthfield.training.rounds import model_variables
 
@@ -58,14 +58,16 @@ class Predictor:
     fill : {"smooth", "colourise"}, optional
         How depth spreads from superpixels to pixels: fast, or as the paper's authors do.
     checkpoint : {"best", "newest"}, optional
-        Take the checkpoint that did best on held-out photos, or the newest. By default the best if there is one.
+        Take the checkpoint that did best on held-out photos of its training, or the newest. By default the best if
+        there is one.
 
     Attributes
     ----------
     checkpoint : Checkpoint
-        The one that predicts: its `path`, its `step`, and its `rel` on held-out photos if it is the best.
+        The one that predicts: its `path`, its `step`, and, if it is the best, its `rel` on held-out photos of the
+        dataset that the run was trained on. For other places and cameras it can be far worse, and `sigma` too small.
     calibrated : bool
-        Whether the uncertainty was fitted to held-out photos. If not, `sigma` is of no use.
+        Whether the uncertainty was fitted to those held-out photos. If not, `sigma` is of no use.
 
     Raises
     ------
@@ -133,7 +135,8 @@ class Predictor:
 
     def introduce(self, uncertainty: bool) -> None:
         """Say on stderr which checkpoint predicts and, if the uncertainty is wanted, where it is not calibrated."""
-        inform(f"predicting with {self.checkpoint.in_words()}")
+        dataset = provenance.dataset(self.run) or "its own dataset"
+        inform(f"predicting with {self.checkpoint.in_words(dataset)}")
         if uncertainty and not self.calibrated:
             say(f"{self.run}: the uncertainty is not calibrated: no photo was held out, or none measured so far")
 
@@ -202,15 +205,20 @@ def write(
 ) -> Path:
     """Write OUT/KIND/NAME.SUFFIX for depth and each of `kinds`, out of SUFFIXES; the path of the depth map.
 
-    A folder for each kind: score-depth wants one depth map a photo. The other arguments and what is raised are those
-    of `encoded`.
+    A folder for each kind: score-depth wants one depth map a photo. Where another depth map is replaced, files of the
+    kinds not asked for are removed, as they belong to that one. The other arguments and what is raised are those of
+    `encoded`.
     """
-    paths = [out / kind / f"{name}{SUFFIXES[kind]}" for kind in ("depth", *kinds)]
-    for kind, path in zip(("depth", *kinds), paths, strict=True):
-        content = encoded(prediction, kind, path, scale, colours)
-        with files.whole(path) as temporary:
+    paths = {kind: out / kind / f"{name}{suffix}" for kind, suffix in SUFFIXES.items()}
+    contents = {kind: encoded(prediction, kind, paths[kind], scale, colours) for kind in ("depth", *kinds)}
+    if not paths["depth"].exists() or paths["depth"].read_bytes() != contents["depth"]:
+        for path in (path for kind, path in paths.items() if kind not in contents and path.exists()):
+            path.unlink()
+            detail(f"{path}: removed, it was of another prediction")
+    for kind, content in contents.items():
+        with files.whole(paths[kind]) as temporary:
             temporary.write_bytes(content)
-    return paths[0]
+    return paths["depth"]
 
 
 def encoded(

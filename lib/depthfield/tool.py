@@ -62,11 +62,7 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
         status = main(arguments) or DONE
         sys.stdout.flush()
     except DocoptExit as wrong:
-        left = " ".join(str(pattern.name or pattern.value) for pattern in wrong.left)
-        say(
-            (f"unexpected {left}; " if left else "arguments are missing or cannot be combined; ")
-            + "see --help"
-        )
+        say(f"{_wrong(wrong)}; see --help")
         print(wrong.usage.strip(), file=sys.stderr)
         status = USAGE
     except UsageError as failure:
@@ -93,6 +89,17 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
         fatal.append(signal.SIGINT)
     _flush_stdout()
     sys.exit(status)
+
+
+def _wrong(wrong: DocoptExit) -> str:
+    """What is wrong with a command line, in words: docopt tells it in the line before its usage."""
+    option, _, what = str(wrong).partition("\n")[0].partition(" ")
+    if what == "requires argument":
+        return f"{option} needs a value"
+    if what == "must not have an argument":
+        return f"{option} takes no value"
+    left = " ".join(str(pattern.name or pattern.value) for pattern in wrong.left)
+    return f"unexpected {left}" if left else "arguments are missing or cannot be combined"
 
 
 def _heed(arguments: dict) -> None:

@@ -17,7 +17,7 @@ from depthfield.preparation import Way, fitted
 from depthfield.records import patches
 from depthfield.records.patches import Patch
 from depthfield.samples import images
-from depthfield.tool import Failure, UsageError, some
+from depthfield.tool import Failure, UsageError, hushed, some
 
 if TYPE_CHECKING:  # these import TensorFlow
     from depthfield.prediction import Prediction, Predictor
@@ -30,19 +30,32 @@ LEAST_CELLS = 12  # that a panel in a terminal must be wide
 
 
 class Subject(NamedTuple):
-    """What is looked at; `depth` alone where it is nothing but a depth map."""
+    """What is looked at; `depth` alone where it is nothing but a map."""
 
     name: str
     patch: Patch | None
     depth: np.ndarray  # float32 H×W metres, NaN where there is none
+    dataset: str = ""  # that its file lies in
+    shrunk: str = ""  # why its photo was made smaller
+    what: str = "depth"  # the panel that `depth` is: depth, or the uncertainty that predict-depth writes
+
+
+class Span(NamedTuple):
+    """What the colours of a panel mean."""
+
+    low: float
+    high: float  # may be less than `low`
+    unit: str
+    name: str  # of what is measured
 
 
 class Panel(NamedTuple):
     """One view of a subject."""
 
-    title: str
+    name: str  # of PANELS
+    title: str  # says more
     draw: Callable[[tuple[int, int]], np.ndarray]  # at this width and height in pixels, as uint8 height×width×3
-    span: tuple[float, float, str] | None = None  # what its colours reach from and to, and in which unit
+    span: Span | None = None
 
 
 # ---- what is looked at
@@ -51,24 +64,33 @@ class Panel(NamedTuple):
 def subject(path: Path, which: str | None, samples: Callable, way: Way, predictor: "Predictor | None") -> Subject:
     """The photo that is shown of `path`: a patch file, a shard, a folder of photos with depth, a photo or a depth map.
 
-    `which` is its number in a shard or folder, from 1, or its name; the first where None. `samples(folder)` yields a
-    folder's (see samples.Sample). Photos that are not divided yet are divided as those of the predictor's run, or else
-    in this `way`. Raises Failure where there is no such photo, or it cannot be read.
+    A .npy in a folder `uncertainty` is what predict-depth writes there. `which` is the photo's number in a shard or
+    folder, from 1, or its name; the first where None. `samples(folder)` yields a folder's (see samples.Sample). Photos
+    that are not divided yet are divided as those of the predictor's run, or else in this `way`. Raises Failure where
+    there is no such photo, or it cannot be read.
     """
     if path.is_dir():
         sample = chosen(list(samples(path)), which, lambda sample: sample.name, path)
-        return divided(f"{sample.split} {sample.name}", *sample.read(), sample.source, way, predictor)
+        found = divided(f"{sample.split} {sample.name}", *sample.read(), sample.source, way, predictor)
+        return found._replace(dataset=dataset(path, "raw", 0))
     if path.suffix == ".tfrecord":
         return record(path, which)
     if which is not None:
         raise UsageError(f"{path}: one photo; --photo is for shards and folders")
     if path.suffix == ".npz":
         patch = patches.read(path)
-        return Subject(path.stem, patch, patch.depth_map)
+        return Subject(path.stem, patch, patch.depth_map, dataset(path, "patches", 2))
     if is_depth_map(path):
-        return Subject(path.stem, None, images.read_depth(path))
+        deviation = path.suffix == ".npy" and path.resolve().parent.name == "uncertainty"
+        return Subject(path.stem, None, images.read_depth(path), what="uncertainty" if deviation else "depth")
     photo = images.read_photo(path)
     return divided(path.stem, photo, np.full(photo.shape[:2], np.nan, np.float32), path, way, predictor)
+
+
+def dataset(path: Path, folder: str, above: int) -> str:
+    """The dataset NAME of a path in NAME/`folder`, which is so many folders above it; empty for other paths."""
+    place = [path.resolve(), *path.resolve().parents][above]
+    return place.parent.name if place.name == folder else ""
 
 
 def is_depth_map(path: Path) -> bool:
@@ -83,6 +105,7 @@ def divided(
     name: str, photo: np.ndarray, depth: np.ndarray, where: object, way: Way, predictor: "Predictor | None"
 ) -> Subject:
     """The subject of a photo, uint8 H×W×3, and its depth, float32 H×W metres."""
+    size = photo.shape[:2]
     if predictor:
         patch = predictor.divide(photo, depth, where)
     else:
@@ -91,12 +114,14 @@ def divided(
             patch = patches.make(photo, depth, str(where), "", way.superpixels, way.similarities)
         except Failure as failure:
             raise Failure(f"{where}: {failure}") from None
-    return Subject(name, patch, patch.depth_map)
+    why = "as in training" if predictor else "to divide it"
+    return Subject(name, patch, patch.depth_map, shrunk="" if patch.superpixels.shape == size else why)
 
 
 def record(shard: Path, which: str | None) -> Subject:
     """A photo of a shard."""
-    from depthfield.records import shards
+    with hushed():
+        from depthfield.records import shards
 
     names = [example["name"].decode() for example in shards.read([shard], ("name",))]
     index = chosen(list(enumerate(names)), which, lambda numbered: numbered[1], shard)[0]
@@ -105,7 +130,7 @@ def record(shard: Path, which: str | None) -> Subject:
     texts = {name: example[name].decode() for name in ("source", "group", "settings")}
     similarity_names = np.array([name.decode() for name in example["similarity_names"]])
     patch = Patch(**example | texts | {"similarity_names": similarity_names})
-    return Subject(names[index], patch, patch.depth_map)
+    return Subject(names[index], patch, patch.depth_map, dataset(shard, "records", 1))
 
 
 def chosen(found: Sequence, which: str | None, name: Callable[[object], str], where: Path):
@@ -134,18 +159,19 @@ def panels(
     patch, found = subject.patch, {}
     predicted = predict(subject, predictor) if predictor and patch else None
     if patch:
-        found |= of_patch(patch, similarity)
+        found |= of_patch(subject, similarity)
     maps = ([] if np.isnan(subject.depth).all() else [subject.depth]) + ([predicted.depth] if predicted else [])
-    span = (*picture.span(*maps), "m") if maps else None
+    span = Span(*picture.span(*maps), "m", subject.what) if maps else None
     if not np.isnan(subject.depth).all():
         holes = np.isnan(subject.depth).mean()
-        title = "depth" + (f", {holes:.0%} not measured (black)" if holes >= 0.005 else "")
-        found["depth"] = Panel(title, partial(draw_map, subject.depth, span), span)
+        title = subject.what + (f", {holes:.0%} not measured (black)" if holes >= 0.005 else "")
+        found[subject.what] = Panel(subject.what, title, partial(draw_map, subject.depth, span), span)
     if predicted:
-        found["prediction"] = Panel("prediction", partial(draw_map, predicted.depth, span), span)
+        found["prediction"] = Panel("prediction", "prediction", partial(draw_map, predicted.depth, span), span)
         relative, marked = 100 * predicted.sigma / predicted.depth, "" if predictor.calibrated else " (not calibrated)"
-        percent = (0.0, 100 * MOST_UNCERTAIN, "%")
-        found["uncertainty"] = Panel("uncertainty" + marked, partial(draw_map, relative, percent), percent)
+        percent = Span(0.0, 100 * MOST_UNCERTAIN, "%", "uncertainty")
+        title = "uncertainty" + marked
+        found["uncertainty"] = Panel("uncertainty", title, partial(draw_map, relative, percent), percent)
     return [found[name] for name in wanted if name in found]
 
 
@@ -161,24 +187,26 @@ def predict(subject: Subject, predictor: "Predictor") -> "Prediction":
     return predictor.patch(subject.patch._asdict())
 
 
-def of_patch(patch: Patch, similarity: str | None) -> dict[str, Panel]:
+def of_patch(subject: Subject, similarity: str | None) -> dict[str, Panel]:
     """The panels of a photo that is divided: itself, its superpixels, its pairs."""
+    patch = subject.patch
     names = patch.similarity_names.tolist()
     if similarity is not None and similarity not in names:
         raise Failure(f"no similarity {similarity!r}; there are {', '.join(names)}")
     weights = patch.similarities.mean(axis=1) if similarity is None else patch.similarities[:, names.index(similarity)]
     by = f"{similarity} similarity" if similarity else f"mean of {', '.join(names)}"
-    span = float(weights.max(initial=1e-9)), 0.0, ""  # from the heaviest: it is the lightest of the colours
+    span = Span(float(weights.max(initial=1e-9)), 0.0, "", "similarity")  # the heaviest in the lightest of the colours
     height, width = patch.superpixels.shape
-    count = len(patch.depth)
+    size = f"shrunk to {width}×{height} {subject.shrunk}" if subject.shrunk else f"{width}×{height}"
+    count, pairs = len(patch.depth), len(patch.pairs)
     return {
-        "photo": Panel(f"photo, {width}×{height}", partial(picture.resized, patch.image)),
-        "superpixels": Panel(f"{count} superpixels", partial(draw_superpixels, patch)),
-        "pairs": Panel(f"{len(patch.pairs)} pairs by {by}", partial(draw_pairs, patch, weights), span),
+        "photo": Panel("photo", f"photo, {size}", partial(picture.resized, patch.image)),
+        "superpixels": Panel("superpixels", f"{count} superpixels", partial(draw_superpixels, patch)),
+        "pairs": Panel("pairs", f"{pairs} pairs by {by}", partial(draw_pairs, patch, weights), span),
     }
 
 
-def draw_map(values: np.ndarray, span: tuple[float, float, str], size: tuple[int, int]) -> np.ndarray:
+def draw_map(values: np.ndarray, span: Span, size: tuple[int, int]) -> np.ndarray:
     """A map, float32 H×W, in colours that reach over `span`."""
     return picture.coloured(picture.resized_map(values, size), *span[:2])
 
@@ -233,7 +261,9 @@ def grid(subject: Subject, found: Sequence[Panel], width: int) -> Image.Image:
 
 
 def caption(subject: Subject) -> str:
-    """The name of a subject, and where its photo came from."""
+    """The name of a subject after its dataset's; where that is unknown, before where its photo came from."""
+    if subject.dataset:
+        return f"{subject.dataset}: {subject.name}"
     source = subject.patch.source if subject.patch else ""
     return subject.name + (f" ({source})" if source and Path(source).stem != subject.name else "")
 
@@ -244,13 +274,16 @@ def ascii_of(text: str) -> str:
 
 
 def titled(panel: Panel, size: tuple[int, int], font: ImageFont.FreeTypeFont, head: int) -> Image.Image:
-    """A panel with its title above it and its scale bar, if any, on its right."""
-    drawn = panel.draw(size)
+    """A panel with its title above it and its scale bar, if any, on its right, with the bar's name where it fits."""
+    drawn, title = panel.draw(size), ascii_of(panel.title)
     if panel.span:
-        drawn = np.concatenate([drawn, picture.scale_bar(size[1], *panel.span)], axis=1)
+        drawn = np.concatenate([drawn, picture.scale_bar(size[1], *panel.span[:3])], axis=1)
     cell = Image.new("RGB", (drawn.shape[1], head + size[1]), picture.PAPER)
     cell.paste(Image.fromarray(drawn), (0, head))
-    ImageDraw.Draw(cell).text((0, head - GAP // 2), ascii_of(panel.title), picture.INK, font=font, anchor="ls")
+    draw = ImageDraw.Draw(cell)
+    draw.text((0, head - GAP // 2), title, picture.INK, font=font, anchor="ls")
+    if panel.span and font.getlength(title) + GAP + font.getlength(panel.span.name) <= cell.width:
+        draw.text((cell.width, head - GAP // 2), panel.span.name, picture.INK, font=font, anchor="rs")
     return cell
 
 
@@ -265,14 +298,16 @@ def in_terminal(subject: Subject, found: Sequence[Panel], cells: tuple[int, int]
     yield caption(subject)[: cells[0]]
     for start in range(0, len(found), columns):
         line = found[start : start + columns]
-        yield " ".join(f"{panel.title[: size[0]]:{size[0]}}" for panel in line).rstrip()
+        titles = (panel.title if len(panel.title) <= size[0] else panel.name for panel in line)
+        yield " ".join(f"{title:{size[0]}}" for title in titles).rstrip()
         drawn = [panel.draw(size) for panel in line]
         for parts in zip(*(blocks.lines(one, true) for one in drawn), strict=True):
             yield " ".join(parts)
-    for low, high, unit in legends:
+    for low, high, unit, name in legends:
         bar = np.linspace(low, high, max(cells[0] // 4, 1))[None].repeat(2, axis=0)
         colours = next(blocks.lines(picture.coloured(bar, low, high), true))
-        yield f"{'' if unit else 'similarity '}{low:.2g} {unit} {colours} {high:.2g} {unit}".rstrip()
+        ends = (f"{end:.2g} {unit}".rstrip() for end in (low, high))
+        yield f"{name} {next(ends)} {colours} {next(ends)}"
 
 
 def layout(number: int, cells: tuple[int, int], legends: int, aspect: float) -> tuple[int, tuple[int, int]]:

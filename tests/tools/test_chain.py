@@ -217,10 +217,10 @@ def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
         ("train-depth", ["--recipe", "small", "--run", "r", "--set", "speed=9", "x"], 2, "unknown setting speed"),
         ("train-depth", ["--recipe", "small", "--run", "r", "x.tfrecord"], 1, "x.tfrecord: no such file"),
         ("train-depth", ["--recipe", "small"], 2, "see --help"),
-        ("predict-depth", ["--run", "nothing", "x.jpg"], 1, "not a run"),
-        ("score-depth", ["--run", "nothing", "x.tfrecord"], 1, "not a run"),
+        ("score-depth", ["--run", "nothing", "x.tfrecord"], 1, "nothing: no such run"),
         ("score-depth", ["nothing", "nowhere"], 1, "nothing: no such folder"),
-        ("split-resources", ["--ps"], 2, "see --help"),
+        ("split-resources", ["--ps"], 2, "split-resources: --ps needs a value; see --help\n"),
+        ("make-patches", ["--force=1", "."], 2, "make-patches: --force takes no value; see --help\n"),
     ],
 )
 def test_what_cannot_be_done_is_reported_in_one_line_and_a_status(tmp_path, name, arguments, status, said):
@@ -262,6 +262,20 @@ def test_the_demo_has_rooms_of_its_own_and_convert_packs_folders():
     demo = told("demo")
     assert demo.count("demo-rooms") == 3 and "data/rooms" not in demo and "DATASET=rooms" not in demo
     assert "bin/to-tfrecord  data/nyu/patches data/mine/patches" in told("convert", "nyu", "mine")
+
+
+def test_make_predict_leaves_the_run_to_predict_depth_unless_a_setting_names_one():
+    def told(*words: str) -> str:
+        done = subprocess.run(
+            ["make", "-n", "-C", PROJECT, "-o", "install", "predict", "PHOTOS=a.jpg", *words],
+            env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return next(line for line in done.stdout.splitlines() if line.startswith("bin/"))
+
+    assert told() == "bin/predict-depth --picture --uncertainty a.jpg"
+    for word, folder in (("RUN=a/b", "a/b"), ("RUNID=b", "./runs/b"), ("DATASET=nyu", "./runs/nyu-small")):
+        where = f"--run {folder} --out {folder}/predictions"
+        assert told(word) == f"bin/predict-depth {where} --picture --uncertainty a.jpg"
 
 
 # ---- every command
@@ -323,7 +337,7 @@ def test_an_interrupted_make_patches_leaves_whole_files_and_no_process(prepared,
 # ---- prediction and scores
 
 
-def test_photos_of_any_kind_get_depth_uncertainty_and_pictures(trained, tmp_path):
+def test_photos_of_any_kind_get_depth_uncertainty_and_pictures(prepared, trained, tmp_path):
     rng = np.random.default_rng(0)
     pixels = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((200, 150))
     (tmp_path / "photos").mkdir()
@@ -337,7 +351,9 @@ def test_photos_of_any_kind_get_depth_uncertainty_and_pictures(trained, tmp_path
     done = run("predict-depth", "--run", trained, "--npy", "--picture", "--uncertainty", "photos", cwd=tmp_path)
     assert done.returncode == 1
     which, *told = done.stderr.splitlines()
-    assert "best.npz (step 16, best on held-out photos: rel" in which
+    (records,) = {path.parent for path in shards(prepared, "test")}
+    assert "best.npz (step 16; rel " in which
+    assert f" on held-out photos of {records.parent}; other places and cameras can be far worse)" in which
     assert len(told) == 2 and "cut.jpg" in told[0] and "tiny.png" in told[1]
     assert sorted(done.stdout.split()) == [
         f"depths/depth/{n}.png" for n in ("clear", "grey", "plain", "print", "turned")

@@ -1,6 +1,7 @@
 """The project away from its checkout: below a prefix, as a wheel, and on other systems than Linux."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def test_commands_pages_and_completion_come_below_a_prefix_and_go_again(tmp_path
     before = tree(prefix)
     done = make("install-user", f"PREFIX={prefix}", PATH=f"{prefix}/bin:{os.environ['PATH']}")
     assert done.returncode == 0 and done.stdout == "", done.stderr
-    assert f"{len(COMMANDS)} commands, their manual pages and completion are in {prefix}" in done.stderr
+    assert f"install-user: {len(COMMANDS)} commands, their manual pages and completion are in {prefix}" in done.stderr
     assert ".profile" not in done.stderr  # man looks beside the folders in PATH
     there = tree(prefix)
     for name in COMMANDS:
@@ -58,9 +59,12 @@ def test_commands_pages_and_completion_come_below_a_prefix_and_go_again(tmp_path
     again = make("install-user", f"PREFIX={prefix}", PATH="/usr/bin:/bin")
     assert again.returncode == 0 and tree(prefix) == there
     assert f'put this into ~/.profile: export PATH="{prefix}/bin:$PATH"' in again.stderr
+    line = re.search(r"to complete in bash, put this into ~/.bashrc: (.*)", again.stderr)[1]
+    known = subprocess.run(["bash", "-euc", f"{line}; complete -p"], capture_output=True, text=True)
+    assert known.stdout.count("\n") == len(COMMANDS) and known.stderr == ""
 
     gone = make("uninstall-user", f"PREFIX={prefix}")
-    assert gone.returncode == 0 and f"removed {4 * len(COMMANDS) + 1} files" in gone.stderr
+    assert gone.returncode == 0 and f"uninstall-user: removed {4 * len(COMMANDS) + 1} files" in gone.stderr
     assert tree(prefix) == before
     assert "nothing of this project" in make("uninstall-user", f"PREFIX={prefix}").stderr
 

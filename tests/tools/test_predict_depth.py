@@ -84,13 +84,16 @@ def test_frames_come_in_natural_order_with_the_same_colours_and_a_cloud_each(tra
     (tmp_path / "film").mkdir()
     for name in ("frame10", "frame2", "frame1"):
         photo.save(tmp_path / f"film/{name}.jpg")
-    words = ["--run", trained, "--picture", "--range", "1,4", "--npy", "--points", "clouds", "--focal", "28mm"]
-    done = run("predict-depth", *words, "--out", "made", "film", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    words = ["--run", trained, "--picture", "--range", "1,4", "--npy", "--points", "clouds", "--focal", "28"]
+    done = run("predict-depth", *words, "--out", "made", "film", "mm", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("predict-depth: mm: No such file or directory\n")
     names = ("frame1", "frame2", "frame10")
     assert done.stdout.split() == [f"made/depth/{name}.png" for name in names]
-    said = "film/frame1.jpg: focal length 104 pixels (28 mm on 35 mm film, as given)"
-    assert said in done.stderr and done.stderr.count("focal length") == 1
+    told = [line for line in done.stderr.splitlines() if "focal length" in line]
+    assert told == [
+        "predict-depth: film/frame1.jpg: focal length 28 pixels (as given)",
+        "predict-depth: film/frame1.jpg: focal length 28 pixels means a view of 133°; did you mean 28mm?",
+    ]
     for name in names:
         depth = np.load(tmp_path / f"made/npy/{name}.npy")
         drawn = np.asarray(Image.open(tmp_path / f"made/picture/{name}.png"))
@@ -113,19 +116,24 @@ def test_on_a_terminal_it_says_what_is_missing_instead_of_waiting(tmp_path):
 @pytest.mark.parametrize(
     ("words", "stdin", "status", "said"),
     [
-        (["--range", "4,1", "--picture", "a.jpg"], b"", 2, "--range takes MIN,MAX in metres, not '4,1'"),
+        (["--range", "4,1", "--picture", "a.jpg"], b"", 2, "--range takes MIN,MAX in metres, MIN below MAX, not '4,1'"),
+        (["--run", "r", "a.jpg"], b"", 1, "a.jpg: No such file or directory"),
+        (["--run", "nowhere", "."], b"", 1, "nowhere: no such run"),
         (["--range", "1,4", "a.jpg"], b"", 2, "--range is for --picture"),
         (["--focal", "28mm", "a.jpg"], b"", 2, "--focal is for --points"),
         (["--points", "c.ply", "--focal", "wide", "a.jpg"], b"", 2, "--focal takes pixels (800)"),
         (["-", "a.jpg"], b"", 2, "- stands for one photo on stdin"),
         (["--npy", "--picture", "-"], b"", 2, "stdout takes one file, not those of --npy and --picture"),
-        (["--run", "r", "-"], b"", 1, "stdin: empty, no photo came"),
+        (["-q", "-"], b"", 1, "stdin: empty, no photo came"),
         ([], b"\x89PNG\r\n\x1a\n\0\xff", 2, "stdin holds no paths; to predict a photo that comes on stdin, name it -"),
         ([], b"P6 1\0", 2, "stdin holds no paths"),
         ([], b"", 2, "no photo given: stdin names none"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(tmp_path, words, stdin, status, said):
+    best = tmp_path / "runs/r/checkpoints/best.npz"
+    best.parent.mkdir(parents=True)
+    best.touch()
     environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # as where the locale is not C
     done = subprocess.run(
         [PREDICT, *words], cwd=tmp_path, input=stdin, capture_output=True, timeout=60, env=environment
@@ -150,6 +158,19 @@ def test_a_predictor_takes_photos_in_memory_one_or_several_of_any_size(predictor
     stacked = predictor(np.stack([arrays[0], arrays[2]]))
     np.testing.assert_allclose(stacked[1].depth, together[2].depth, rtol=1e-5)
     assert predictor([]) == [] and predictor.calibrated
+
+
+def test_the_files_of_a_photo_are_of_one_prediction(tmp_path):
+    def write(metres: float, *kinds: str) -> set[str]:
+        one = prediction.Prediction(*np.full((2, 20, 30), metres, np.float32))
+        prediction.write(one, tmp_path, "a", 0.001, kinds)
+        return {path.parent.name for path in tmp_path.glob("*/a.*")}
+
+    prediction.write(prediction.Prediction(*np.ones((2, 20, 30), np.float32)), tmp_path, "b", 0.001, ["npy"])
+    assert write(2.0, "npy", "uncertainty") == {"depth", "npy", "uncertainty"}
+    assert write(2.0, "picture") == {"depth", "npy", "uncertainty", "picture"}  # of the same prediction
+    assert write(3.0, "picture") == {"depth", "picture"}
+    assert (tmp_path / "npy/b.npy").exists()
 
 
 def test_what_is_no_photo_is_refused_by_its_number(predictor):

@@ -37,7 +37,7 @@ def pages(runs, prepared) -> Pages:
     """The page of the second run, and that of both, each with test photos."""
     first, again = runs
     tested = shards(prepared, "test")
-    done = run("report-run", again, *tested, cwd=first.parent)
+    done = run("report-run", again, cwd=first.parent)  # it finds the shards of test photos by itself
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{again}/report.html\n"
     both = run("report-run", *runs, *tested, cwd=first.parent)
@@ -132,17 +132,21 @@ def test_the_scores_of_a_page_are_those_of_score_depth(pages, runs, prepared):
     assert cells in pages.one.read_text() and cells in pages.several.read_text()
 
 
-def test_without_shards_a_page_is_soon_made_and_says_what_it_lacks(trained, tmp_path):
+def test_without_photos_a_page_is_soon_made_and_says_what_it_lacks(trained, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()
     shutil.copy(trained / "recipe.toml", bare)
     # No TensorFlow: the import would fail.
     done = run(
-        "report-run", trained, bare, "--out", "page.html", cwd=tmp_path, seconds=20, PYTHONPATH=blocked(tmp_path)
-    )
+        "report-run", "--no-photos", trained, bare, "--out", "page.html", cwd=tmp_path, seconds=20,
+        PYTHONPATH=(path := blocked(tmp_path)),
+    )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "page.html\n", "")
     text = (tmp_path / "page.html").read_text()
-    assert "No test photos were predicted for this page" in text and "no step taken yet" in text
+    assert "No test photos were predicted: --no-photos was given." in text and "no step taken yet" in text
+    done = run("report-run", bare, cwd=tmp_path, seconds=20, PYTHONPATH=path)
+    assert (done.returncode, done.stdout) == (0, f"{bare}/report.html\n")
+    assert done.stderr == f"report-run: {bare}: no checkpoint yet, so the page has no photos\n"
 
 
 def blocked(folder: Path) -> str:
@@ -159,13 +163,22 @@ def test_what_cannot_be_shown_is_refused_by_name_and_the_rest_is_shown(trained, 
     assert done.returncode == 1 and done.stdout == f"{begun}/report.html\n"
     assert f"report-run: {tmp_path}/nowhere: no such folder\n" in done.stderr
     assert f"{begun}: no checkpoint yet" in done.stderr and "Traceback" not in done.stderr
-    assert "The test photos could not be predicted" in (begun / "report.html").read_text()
+    assert "No test photos were predicted: the notes above say why." in (begun / "report.html").read_text()
+
+    page = begun / "report.html"
+    for kept in (False, True):  # a page with photos is not replaced because of a name that is wrong
+        page.write_text('<img src="data:image/jpeg;base64,...">' if kept else "")
+        done = run("report-run", begun, "no/test-*.tfrecord", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "" if kept else f"{page}\n")
+        assert done.stderr.startswith("report-run: no/test-*.tfrecord: no such shard\n")
+        assert (f"{page}: kept as it was" in done.stderr) == kept == ("base64,..." in page.read_text())
 
     for arguments, status, said in (
         ([tmp_path / "nowhere"], 1, "no run to report on"),
         ([], 2, "name the folder of a run"),
         ([shards(prepared, "test")[0]], 2, "name the folder of a run"),
         ([trained] * 13, 2, "12 runs at most"),
+        (["--no-photos", trained, shards(prepared, "test")[0]], 2, "--no-photos and shards do not go together"),
         ([trained, "--out", tmp_path], 1, "a folder; name a file to write"),
     ):
         done = run("report-run", *arguments, cwd=tmp_path)

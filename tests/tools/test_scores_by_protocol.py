@@ -152,7 +152,7 @@ def test_a_run_s_predictions_are_scored_as_they_are_whatever_its_recipe_clamps_t
         (["--protocol", "nyu", ".", "nowhere"], 1, "nowhere: no such folder"),
         (["--protocol", "nyu", ".", "."], 1, "nyu_depth_v2_labeled.mat: missing; run fetch-dataset"),
         (["--protocol", "make3d-c1", ".", "."], 1, "no Make3D photo"),
-        (["--protocol", "nyu", "--run", "nothing", "."], 1, "not a run"),
+        (["--protocol", "nyu", "--run", "nothing", "."], 1, "nothing: no such run"),
         (["--protocol", "nyu", "."], 2, "see --help"),
         (["--published", ".", "."], 2, "see --help"),
     ],

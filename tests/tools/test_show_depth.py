@@ -70,6 +70,9 @@ def test_one_photo_is_the_same_as_a_sample_a_patch_file_and_a_record(prepared):
     position = [sample.name for sample in samples(rooms / "raw")].index(patch.name) + 1
     sample = looked_at(rooms / "raw", str(position))
     assert record.name == patch.name and sample.name == f"test {patch.name}"
+    assert viewing.caption(patch) == viewing.caption(record) == f"rooms: {patch.name}"  # not the file of NYU's name
+    assert viewing.caption(sample) == f"rooms: test {patch.name}"
+    assert viewing.caption(patch._replace(dataset="")).startswith(f"{patch.name} (nyu_depth_v2_labeled.mat#")
     for other in (record, sample):
         for field in ("image", "superpixels", "pairs", "similarities"):
             np.testing.assert_array_equal(getattr(other.patch, field), getattr(patch.patch, field))
@@ -94,6 +97,11 @@ def test_photos_and_depth_maps_are_looked_at_as_what_they_are(tmp_path):
         "photo, 48×36", "12 superpixels", "17 pairs by mean of texture, histogram, colour"
     ]  # fmt: skip
     assert [panel.title for panel in viewing.panels(depth, viewing.PANELS, None, None)] == ["depth"]
+    (tmp_path / "uncertainty").mkdir()
+    np.save(tmp_path / "uncertainty/photo.npy", np.full((36, 48), 0.5, np.float32))
+    (deviation,) = viewing.panels(looked_at(tmp_path / "uncertainty/photo.npy"), viewing.PANELS, None, None)
+    assert (deviation.name, deviation.title) == ("uncertainty", "uncertainty")
+    assert deviation.span == (0.5, 0.5, "m", "uncertainty")
     with pytest.raises(tool.UsageError, match="--photo is for shards and folders"):
         looked_at(tmp_path / "photo.png", "2")
 
@@ -103,12 +111,16 @@ def test_a_prediction_shares_its_colours_with_the_depth_and_is_that_of_the_run(p
     panels = dict(zip(viewing.PANELS, viewing.panels(found, viewing.PANELS, "colour", predictor), strict=True))
     assert panels["pairs"].title.endswith("by colour similarity")
     predicted = predictor.patch(found.patch._asdict())
-    assert panels["depth"].span == panels["prediction"].span == (*picture.span(found.depth, predicted.depth), "m")
+    span = (*picture.span(found.depth, predicted.depth), "m", "depth")
+    assert panels["depth"].span == panels["prediction"].span == span
     np.testing.assert_array_equal(
         panels["prediction"].draw((96, 72)), picture.coloured(predicted.depth, *panels["depth"].span[:2])
     )
     with pytest.raises(tool.Failure, match="no similarity 'smell'; there are texture, histogram, colour"):
         viewing.panels(found, viewing.PANELS, "smell", None)
+    photo, unknown = found.patch.image.repeat(2, axis=0).repeat(2, axis=1), np.full((144, 192), np.nan, np.float32)
+    large = viewing.divided("large", photo, unknown, "here", way(), predictor)
+    assert viewing.panels(large, ["photo"], None, predictor)[0].title == "photo, shrunk to 96×72 as in training"
     other = viewing.divided("other", found.patch.image, found.depth, "here", way("grid:6"), None)
     with pytest.raises(tool.Failure, match="^other: made with superpixels grid:6.* was trained on .*grid:12"):
         viewing.panels(other, viewing.PANELS, None, predictor)
@@ -142,6 +154,8 @@ def test_a_png_of_a_record_with_its_prediction(prepared, trained, tmp_path):
     words = ["--run", trained, "--width", "200", "--out", "seen/it.png", shards(prepared, "test")[0]]
     done = run("show-depth", *words, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "seen/it.png\n"), done.stderr
+    alone = run("show-depth", "--out", "alone.png", shards(prepared, "test")[0], cwd=tmp_path)
+    assert (alone.stdout, alone.stderr) == ("alone.png\n", "")  # TensorFlow logs when it is imported
     assert done.stderr.startswith("show-depth: predicting with ") and done.stderr.count("\n") == 1
     seen = Image.open(tmp_path / "seen/it.png")
     assert seen.mode == "RGB" and 3 * 200 < seen.width < 4 * 200 and 2 * 150 < seen.height < 3 * 150
@@ -152,15 +166,17 @@ def test_a_terminal_shows_what_a_png_does_in_its_own_size(prepared, tmp_path):
     status, drawn, told = in_terminal("--panels", "photo,depth", patch, cwd=tmp_path, cells=(101, 24))
     assert (status, told) == (0, "")
     title, titles, *lines, legend = drawn.splitlines()
-    assert title.startswith(patch.stem) and titles.split() == ["photo,", "96×72", "depth"]
-    assert re.match(r"[\d.]+ m .*▀.* [\d.]+ m$", legend)
+    assert title == f"rooms: {patch.stem}" and titles.split() == ["photo,", "96×72", "depth"]
+    assert re.match(r"depth [\d.]+ m .*▀.* [\d.]+ m$", legend)
     photo, depth = viewing.panels(looked_at(patch), ("photo", "depth"), None, None)
     columns, size = viewing.layout(2, (101, 24), 1, 96 / 72)
     assert columns == 2 and len(lines) == size[1] // 2 <= 20
     expected = zip(*(blocks.lines(panel.draw(size), True) for panel in (photo, depth)), strict=True)
     assert lines == [" ".join(parts) for parts in expected]
-    _, drawn, _ = in_terminal("--panels", "photo", patch, cwd=tmp_path, cells=(80, 24), COLORTERM="")
+    _, drawn, _ = in_terminal(patch, cwd=tmp_path, cells=(45, 24), COLORTERM="")
     assert "38;5;" in drawn and "38;2;" not in drawn
+    titles = re.sub(r"\x1b[^m]*m|▀", "", drawn).split()
+    assert "superpixels" in titles and "depth" in titles and "pairs" not in drawn and "similarity" not in drawn
 
 
 def test_without_colours_or_a_terminal_it_says_why_nothing_is_shown(prepared, tmp_path):
@@ -180,6 +196,7 @@ def test_without_colours_or_a_terminal_it_says_why_nothing_is_shown(prepared, tm
         (["--out", "o.png", "--panels", "photo,smell", "x.npz"], 2, "--panels takes some of photo,superpixels"),
         (["--out", "o.png", "--panels", "prediction", "x.npz"], 2, "the panel prediction needs --run DIR"),
         (["--out", ".", "x.npz"], 1, ".: a folder; name a file"),
+        (["--out", "o.png", "--run", "r", "x.npz"], 1, "r: no such run"),
     ],
 )
 def test_what_cannot_be_shown_is_told_in_one_line(tmp_path, words, status, said):

@@ -55,6 +55,13 @@ def test_a_scale_bar_stands_beside_the_depth_near_below_far_above():
     assert (drawn[:, 320:].min(axis=2) < 100).any()  # letters
 
 
+def test_every_scale_bar_has_the_largest_on_top_whichever_way_its_colours_go():
+    upwards, downwards = picture.scale_bar(200, 0.0, 1.0), picture.scale_bar(200, 1.0, 0.0)
+    coloured = np.flatnonzero((upwards[:, 10] != 255).any(axis=1))
+    np.testing.assert_array_equal(upwards[coloured, 10], downwards[coloured[::-1], 10])
+    np.testing.assert_array_equal(upwards[:, 22:], downwards[:, 22:])  # their numbers
+
+
 @pytest.mark.parametrize("height", [1, 20, 72, 3000])
 def test_a_scale_bar_fits_any_height(height):
     assert picture.scale_bar(height, 0.9, 12.0).shape[0] == height

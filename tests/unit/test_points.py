@@ -120,3 +120,21 @@ def test_damaged_exif_is_none(tmp_path, damaged):
     (tmp_path / "b.jpg").write_text("no photo")
     with pytest.raises(tool.Failure, match="b.jpg: not an image"):
         points.focal_length(None, tmp_path / "b.jpg")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("28", "focal length 28 pixels means a view of 170°; did you mean 28mm?"),
+        ("12mm", None),
+        ("5mm", "focal length 5 mm means a view of 148°"),
+        ("800mm", "focal length 800 mm means a view of 2°; did you mean 800px?"),
+        ("9000", "focal length 9000 pixels means a view of 4°"),
+        ("519", None),
+        (None, None),
+    ],
+)
+def test_a_view_too_wide_or_too_narrow_is_doubted(text, said, tmp_path):
+    lens = points.parse(text)
+    focal = points.focal_length(lens, with_exif(tmp_path / "a.jpg", (640, 480)))
+    assert points.doubt(lens, focal, 640) == said

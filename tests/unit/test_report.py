@@ -13,6 +13,7 @@ from depthfield import history, protocols, scoring
 from depthfield.report import colours, commands, data, figures, page, photos, tables
 from depthfield.report.figures import Mark, Series
 from depthfield.report.view import View
+from depthfield.tool import Failure
 
 NASTY = "<script>alert(1)</script>&\"'"
 SCORES = {name: 0.1 * at for at, name in enumerate(tables.METRICS, start=1)}
@@ -187,6 +188,25 @@ def test_a_page_has_the_paper_s_rows_beside_scores_by_their_protocol(tmp_path):
     assert "4 of 654 photos, so these are not benchmark scores" in html
     html = shown(made(tmp_path / "other"))
     assert "None of the paper&#39;s rows applies" in html.replace("'", "&#39;") and "No scores on test photos" in html
+
+
+def test_a_page_names_the_dataset_explains_its_words_and_says_once_what_it_lacks(tmp_path):
+    called = command(0, None, line="train-depth --run r data/rooms/records/train-00000-of-00001.tfrecord")
+    survey = {"photos": 12, "held_out": 2, "superpixels": "700", "smallest": [96, 72], "largest": [96, 72]}
+    run = made(tmp_path, commands__jsonl=[called], survey__json=survey)
+    html = shown(run)
+    assert "<td>data/rooms</td>" in html and "<td>700 at 640×480 pixels, in smaller photos fewer</td>" in html
+    assert html.count("No test photos.") == 1
+    for word in ("rel: mean error", "δ1, δ2, δ3: share", "σ is the standard deviation", "τ and scale", "β weighs"):
+        assert word in html
+    assert html.count("other places and cameras") == 2
+    with pytest.raises(Failure, match="no checkpoint yet"):
+        page.test_shards(run)
+    run.checkpoints.append("best.npz")
+    with pytest.raises(Failure, match="no shard of test photos in data/rooms/records$"):
+        page.test_shards(run)
+    with pytest.raises(Failure, match="its commands name no shards"):
+        page.test_shards(made(tmp_path, **{"checkpoints/best__npz": ""}))
 
 
 @pytest.mark.parametrize("files", [{"recipe.toml": ""}, {"nodes/1/job": "3\n", "nodes/1/plan.tsv": "ps\t0\tb\t0\t-\n"}])

@@ -1,8 +1,11 @@
 """Superpixel pooling, the model's losses, rounds and checkpoints."""
 
 import dataclasses
+import json
+import os
 import signal
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from depthfield.network import model as models
 from depthfield.network.pooling import pool
 from depthfield.records import batches, index, patches
 from depthfield.tool import INTERRUPTED, RUN_ME_AGAIN, Failure
-from depthfield.training import checkpoints, chief, rounds, survey
+from depthfield.training import checkpoints, chief, provenance, rounds, survey
 from depthfield.training import recipe as recipes
 from depthfield.training.optimizer import learning_rate
 from depthfield.training.validation import Validation
@@ -269,8 +272,39 @@ def test_the_best_checkpoint_is_taken_unless_another_is_asked_for(tmp_path):
         checkpoints.chosen(tmp_path, "best")
     checkpoints.save_best(folder, values(new_state()) | {"step": 4}, MADE_WITH, 0.25, lambda: None)
     assert [checkpoints.chosen(tmp_path, which).step for which in (None, "best", "newest")] == [4, 4, 9]
-    assert "best.npz (step 4, best on held-out photos: rel 0.250)" in checkpoints.chosen(tmp_path, None).in_words()
+    said = checkpoints.chosen(tmp_path, None).in_words("data/rooms")
+    assert "best.npz (step 4; rel 0.250 on held-out photos of data/rooms; other places and cameras can be" in said
+    assert checkpoints.chosen(tmp_path, "newest").in_words("data/rooms").endswith("000000009.npz (step 9)")
     assert [path.name for path in checkpoints.found(folder)] == ["000000009.npz"]
+
+
+def test_the_dataset_of_a_run_is_that_of_the_shards_of_its_last_training(tmp_path):
+    assert provenance.records(tmp_path) == [] and provenance.dataset(tmp_path) == ""
+    lines = ["train-depth old/records/a.tfrecord", "train-depth ./data/rooms/records/a.tfrecord 'my own/b.tfrecord'"]
+    written = [json.dumps({"command": line}) + "\n" for line in (*lines, "export-model --run r")]
+    (tmp_path / "commands.jsonl").write_text("".join(written))
+    assert provenance.records(tmp_path) == [Path("data/rooms/records"), Path("my own")]
+    assert provenance.dataset(tmp_path) == "data/rooms and my own"
+    (tmp_path / "commands.jsonl").write_text("[]\n")
+    assert provenance.dataset(tmp_path) == ""
+
+
+def test_where_a_run_is_not_those_in_the_folder_or_beside_it_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Failure, match="^runs/first: no such run$"):
+        checkpoints.check_run(Path("runs/first"))
+    for age, name in enumerate(("old", "b", "c", "new")):
+        folder = Path("runs", name)
+        folder.mkdir(parents=True)
+        (folder / "survey.json").touch()
+        os.utime(folder / "survey.json", (age, age))
+    Path("runs/logs").mkdir()
+    known = "runs here: runs/new, runs/c, runs/b and 1 more$"
+    said_of = {"runs/first": "no such run", "runs": "a folder of runs, not", "runs/logs": "not a run of train-depth"}
+    for name, said in said_of.items():
+        with pytest.raises(Failure, match=f"^{name}: {said}.*; {known}"):
+            checkpoints.check_run(Path(name))
+    assert checkpoints.check_run(Path("runs/old")) == Path("runs/old")
 
 
 def test_a_checkpoint_of_another_model_or_of_other_photos_is_refused(tmp_path):

@@ -33,6 +33,7 @@ from depthfield import tool
 def main(arguments: dict) -> None:
     from depthfield.manual import install
 
+    sys.argv[0] = next((f"{word}-user" for word in ("install", "uninstall") if arguments[word]), sys.argv[0])
     if arguments["pages"]:
         install.write_pages(Path(arguments["FOLDER"]))
         return

@@ -6,6 +6,7 @@ told from those of others, which are never touched.
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -81,7 +82,8 @@ def hints(prefix: Path, environment: Mapping[str, str] = os.environ) -> Iterator
     if manpath != [""] and str(prefix / MAN) not in manpath:
         yield f'to find the manual pages, put this into ~/.profile: export MANPATH="{prefix / MAN}:$MANPATH"'
     if not _bash_looks_into(prefix / BASH, environment):
-        yield f"to complete a command in bash, put this into ~/.bashrc: source {prefix / BASH}/COMMAND"
+        each = f"{shlex.quote(str(prefix / BASH))}/*"
+        yield f'to complete in bash, put this into ~/.bashrc: for f in {each}; do source "$f"; done'
     if shutil.which("zsh", path=environment.get("PATH")):
         fpath = _output("zsh", "-ic", "print -rl -- $fpath", environment=environment)
         if str(prefix / ZSH) not in fpath.splitlines():

@@ -12,6 +12,7 @@ class Head(NamedTuple):
     label: str
     numeric: bool = False
     hint: str = ""
+    wraps: bool = False  # whether its cells may take several lines
 
 
 class Cell(NamedTuple):

@@ -58,8 +58,9 @@ def attempts(run: Run, most: int) -> Table | None:
         cells = [figure(attempt.number, 0), time_of_day(attempt.begun), figure(attempt.step or 0, 0), text(attempt.job)]
         went = text(attempt.state)
         rows.append([*cells, text(roles(attempt)), figure(restarts, 0), text(" ".join(attempt.lost)), went])
-    heads = [Head("attempt", True), Head("began"), Head("from step", True), Head("job"), Head("nodes")]
-    heads += [Head("restarts", True, "of its workers"), Head("lost hosts"), Head("outcome")]
+    heads = [Head("attempt", True), Head("began"), Head("from step", True), Head("job")]
+    heads += [Head("nodes", wraps=True), Head("restarts", True, "of its workers"), Head("lost hosts", wraps=True)]
+    heads += [Head("outcome", wraps=True)]
     return Table("Attempts", heads, rows, more) if rows else None
 
 

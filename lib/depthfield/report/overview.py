@@ -7,6 +7,7 @@ from depthfield.report import tables
 from depthfield.report.cells import UNKNOWN, Cell, Head, Table, duration, hint, moment, several, text
 from depthfield.report.view import View
 from depthfield.tool import some
+from depthfield.training import provenance
 
 FEW = 8  # hosts shown
 
@@ -77,8 +78,9 @@ def sorted_by(value: object, shown: str) -> float | str | None:
 FACTS: dict[str, Callable[[Run], object]] = {
     "State": state,
     "Recipe": lambda run: recipe(run),
+    "Dataset": lambda run: provenance.dataset(run.path),
     "Training photos": lambda run: photos(run),
-    "Superpixels": lambda run: run.survey.get("superpixels"),
+    "Superpixels": lambda run: superpixels(run),
     "Similarities": lambda run: ", ".join(run.survey.get("similarities", [])),
     "First weights": lambda run: run.begun_with or "random",
     "Trained": trained_by,
@@ -100,6 +102,11 @@ def recipe(run: Run) -> str:
     kind, loss = run.settings.get("network.kind"), run.settings.get("loss")
     about = ", ".join(part for part in (kind and f"network {kind}", loss and f"loss {loss}") if part)
     return f"{run.recipe or 'unknown'}{f' ({about})' if about else ''}"
+
+
+def superpixels(run: Run) -> str:
+    setting = str(run.survey.get("superpixels") or "")
+    return f"{setting} at 640×480 pixels, in smaller photos fewer" if setting.isdecimal() else setting
 
 
 def photos(run: Run) -> str:

@@ -16,12 +16,15 @@ from depthfield.history import Run
 from depthfield.report import colours, commands, curves, data, figures, nodes, overview, photos, scores
 from depthfield.report.cells import moment
 from depthfield.report.view import Tested, View
+from depthfield.tool import Failure, some
+from depthfield.training import provenance
 
+JPEG = "data:image/jpeg;base64,"
 MOST_RUNS = 12  # their colours can still be distinguished
 
 
 def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) -> str:
-    """Return the page. `tested` has the predictions of each run or None; `untested` is a sentence that says why."""
+    """Return the page. `tested` has the predictions of each run or None; `untested` says in a sentence why none."""
     names = history.names(runs)
     views = [View(*each) for each in zip(runs, names, range(len(runs)), tested, strict=True)]
     several = len(views) > 1
@@ -34,7 +37,7 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters["jpeg"] = lambda picture: "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+    environment.filters["jpeg"] = lambda picture: JPEG + base64.b64encode(picture).decode()
     return environment.get_template("page.html").render(
         title=f"{len(views)} runs compared" if several else names[0],
         summary=", ".join(names) if several else overview.in_a_sentence(runs[0]),
@@ -70,6 +73,27 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
         data=data.of_runs(views),
         made=moment(time.time()),
     )
+
+
+def test_shards(run: Run) -> list[Path]:
+    """Return the shards of test photos beside those that a run was trained on.
+
+    Raises Failure where it has no checkpoint to predict them with, or there are none.
+    """
+    if not run.checkpoints:
+        raise Failure(f"{run.path}: no checkpoint yet")
+    folders = provenance.records(run.path)
+    if not folders:
+        raise Failure(f"{run.path}: its commands name no shards")
+    found = sorted(shard for folder in folders for shard in folder.glob("test-*.tfrecord"))
+    if not found:
+        raise Failure(f"{run.path}: no shard of test photos in {some(folders, 3)}")
+    return found
+
+
+def has_photos(path: Path) -> bool:
+    """Whether a file is a page with photos."""
+    return path.is_file() and f'src="{JPEG}' in path.read_text(encoding="utf-8", errors="replace")
 
 
 def clusters(views: Sequence[View]) -> list[tuple]:

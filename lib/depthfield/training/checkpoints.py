@@ -12,10 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from depthfield import files
-from depthfield.tool import Failure, UsageError, inform, say
+from depthfield.tool import Failure, UsageError, inform, say, some
 
 KEPT = 2
 BEST = "best.npz"
+SURVEY = "survey.json"  # what makes a folder a run
+SHOWN = 3  # runs that a message names
 CHOICES = ("best", "newest")
 NOTES = ("made_with", "rel")  # entries of a file that are not variables
 
@@ -24,16 +26,18 @@ class Checkpoint(NamedTuple):
     path: Path
     values: dict[str, np.ndarray]  # of variables, by the names of State.variables
     made_with: str  # how its training photos were made (see Survey.made_with)
-    rel: float | None  # rel on the held-out photos, for the best
+    rel: float | None  # on held-out photos of the datasets of its training only, for the best
 
     @property
     def step(self) -> int:
         return int(self.values["step"])
 
-    def in_words(self) -> str:
-        """Describe this checkpoint for people."""
-        score = "" if self.rel is None else f", best on held-out photos: rel {self.rel:.3f}"
-        return f"{self.path} (step {self.step}{score})"
+    def in_words(self, dataset: str) -> str:
+        """Describe this checkpoint for people; `dataset` is what its photos were of."""
+        if self.rel is None:
+            return f"{self.path} (step {self.step})"
+        score = f"rel {self.rel:.3f} on held-out photos of {dataset}"
+        return f"{self.path} (step {self.step}; {score}; other places and cameras can be far worse)"
 
 
 def save(folder: Path, values: dict[str, np.ndarray], made_with: str, check: Callable[[], None] = lambda: None) -> Path:
@@ -109,13 +113,13 @@ def run_to_use(given: str | None) -> Path:
     """The run to predict with: `given`, or else $DEPTHFIELD_RUN, or else the one in $RUN_DIR (./runs) whose best
     checkpoint is newest. Where it was not given, it is said which it is and why.
 
-    Raises UsageError where there is none.
+    Raises UsageError where there is none, and Failure where the one named is no run.
     """
     if given:
-        return Path(given)
+        return check_run(Path(given))
     if named := os.environ.get("DEPTHFIELD_RUN"):
         inform(f"run {named}, as DEPTHFIELD_RUN says")
-        return Path(named)
+        return check_run(Path(named))
     runs = Path(os.environ.get("RUN_DIR") or "runs")
     trained = list(runs.glob(f"*/checkpoints/{BEST}"))
     if not trained:
@@ -124,6 +128,27 @@ def run_to_use(given: str | None) -> Path:
     run = max(trained, key=lambda path: (path.stat().st_mtime, path)).parents[1]
     inform(f"run {run}, whose best checkpoint is the newest in {runs}; --run DIR takes another")
     return run
+
+
+def check_run(run: Path) -> Path:
+    """Return `run` if it is the folder of a run; raises Failure if not, naming the runs in it or beside it."""
+    if (run / SURVEY).exists():
+        return run
+    inside = runs_in(run)
+    found = inside or runs_in(run.parent)
+    hint = f"; runs here: {some(found, SHOWN)}" if found else ""
+    if inside:
+        raise Failure(f"{run}: a folder of runs, not a run{hint}")
+    if not run.exists():
+        raise Failure(f"{run}: no such run{hint}")
+    raise Failure(f"{run}: not a run of train-depth ({SURVEY} is missing){hint}")
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The runs in a folder, that with the newest checkpoint first."""
+    changed = {file.parent: (file.parent / "checkpoints", file) for file in folder.glob(f"*/{SURVEY}")}
+    newest = {run: max(path.stat().st_mtime for path in paths if path.exists()) for run, paths in changed.items()}
+    return sorted(newest, key=lambda run: (newest[run], run), reverse=True)
 
 
 def fit(checkpoint: Checkpoint, shapes: dict[str, tuple[int, ...]], made_with: str) -> None:

@@ -33,6 +33,23 @@ def commands(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "commands.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+def records(run: Path) -> list[Path]:
+    """The folders of the shards that the run was last trained on, as its command named them; [] if that is unknown."""
+    try:
+        named = [shlex.split(line["command"]) for line in commands(run)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    for words in reversed(named):
+        if folders := dict.fromkeys(Path(word).parent for word in words if word.endswith(".tfrecord")):
+            return list(folders)
+    return []
+
+
+def dataset(run: Path) -> str:
+    """What the run was trained on, in words: `data/rooms` for shards in data/rooms/records; empty if unknown."""
+    return " and ".join(str(each.parent if each.name == "records" else each) for each in records(run))
+
+
 def commit() -> str | None:
     """Return the commit of this project, with a `+` if files have changed since; None if git does not know.
 

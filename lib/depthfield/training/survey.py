@@ -20,6 +20,7 @@ from depthfield.records import index
 from depthfield.records.index import Photo
 from depthfield.records.patches import Settings
 from depthfield.tool import Failure, progress, say
+from depthfield.training import checkpoints
 
 VERSION = 2
 SLACK = 1.25  # allowed ratio between the numbers of pixels of a photo and of the run's photos
@@ -93,7 +94,7 @@ def begin(run: Path, shards: Sequence[Path], share: float) -> tuple[Survey, Phot
         VERSION, len(photos), len(known.held_out), metres / pixels, logs / superpixels, *photos[0].settings[:2],
         by_pixels[0][1], by_pixels[-1][1], write_photos(run, known),
     )  # fmt: skip
-    files.write_json(run / "survey.json", survey._asdict())
+    files.write_json(run / checkpoints.SURVEY, survey._asdict())
     return survey, known
 
 
@@ -140,7 +141,7 @@ def go_on(run: Path, shards: Sequence[Path]) -> tuple[Survey, Photos]:
         )
         digest = write_photos(run, now)
         survey = survey._replace(photos=here.total(), held_out=len(now.held_out), digest=digest)
-        files.write_json(run / "survey.json", survey._asdict())
+        files.write_json(run / checkpoints.SURVEY, survey._asdict())
     return survey, now
 
 
@@ -186,15 +187,13 @@ def read_photos(run: Path) -> list[tuple[str, str, str, str]]:
 
 
 def read(run: Path) -> Survey:
-    """Return the survey of a run; raises Failure if there is none."""
-    path = run / "survey.json"
+    """Return the survey of a run; raises Failure if there is none, or it is damaged or of another version."""
+    path = checkpoints.check_run(run) / checkpoints.SURVEY
     try:
         values = json.loads(path.read_text())
         if values.get("version") != VERSION:
             raise Failure(f"{run}: a run of another version of depthfield; train a new run")
         pairs = {name: tuple(values[name]) for name in ("similarities", "smallest", "largest")}
         return Survey(**values | pairs)
-    except FileNotFoundError:
-        raise Failure(f"{run}: not a run of train-depth ({path.name} is missing)") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Failure(f"{path}: damaged: {error}") from None

@@ -23,7 +23,8 @@ class Validation:
         self.model, self.photos, self.calibrate = model, photos, calibrate
         self.batches = batches.once(photos, batch_size)
         apart = photos[:: math.ceil(len(photos) / PICTURED)]  # neighbours may show the same place
-        self.pictured = [(photo.source, batches.once([photo], 1)) for photo in apart]
+        # A photo's source may have the name of another dataset: rendered rooms come in a file like that of NYU.
+        self.pictured = [(f"{photo.shard.parent}: {photo.source}", batches.once([photo], 1)) for photo in apart]
         self.measure = tf.function(self._measure, input_signature=[self.batches.element_spec])
 
     def _measure(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
@@ -71,15 +72,15 @@ class Validation:
                 meter.advance(len(batch["measured"]))
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """Return photo | truth | prediction | uncertainty of some photos, uint8 [H, 4W + gaps, 3], by source."""
+        """Return photo | truth | prediction | uncertainty of some photos, uint8 [H, 4W + gaps, 3], by name."""
         panels = {}
-        for source, photos in self.pictured:
+        for name, photos in self.pictured:
             (batch,) = photos
-            photo = {name: value[0] for name, value in batch.items()}
+            photo = {key: value[0] for key, value in batch.items()}
             y, sigma = self.model.marginals(batch)
             truth = np.where(photo["measured"], np.exp(photo["log_depth"]), np.nan)
-            image, labels, pairs = (photo[name].numpy() for name in ("image", "superpixels", "pairs"))
+            image, labels, pairs = (photo[key].numpy() for key in ("image", "superpixels", "pairs"))
             depth, deviation = np.moveaxis(fill.smooth(np.stack([y[0], sigma[0]], axis=1), image, labels, pairs), 2, 0)
             sigma = np.exp(depth) * deviation
-            panels[source] = picture.panel(image, truth[labels], np.exp(depth), sigma, self.calibrate)
+            panels[name] = picture.panel(image, truth[labels], np.exp(depth), sigma, self.calibrate)
         return panels
