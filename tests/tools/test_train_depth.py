@@ -179,7 +179,8 @@ def test_records_made_otherwise_are_refused_with_both_settings(prepared, trained
     shutil.copytree(trained, again)
     asked = [["train-depth", "--run", again, *TRAIN, "--steps", 24]]
     if what == "size":  # by each command that reads records; they compare all settings alike
-        asked += [["train-depth", "--run", tmp_path / "new", *TRAIN, "--init", trained], ["score-depth", "--run", trained]]
+        asked += [["train-depth", "--run", tmp_path / "new", *TRAIN, "--init", trained]]
+        asked += [["score-depth", "--run", trained]]
     for words in asked:
         done = run(*words, *others, cwd=tmp_path)
         told = done.stderr.splitlines()[-1]

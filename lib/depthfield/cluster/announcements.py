@@ -115,9 +115,10 @@ def gather(
             names = ", ".join(f"{node.role} {node.index} on {node.host}" for node in awaited if node not in found)
             count = f"{len(awaited) - len(found)} of {len(awaited)} nodes"
             raise Failure(f"{count} have not announced themselves within {seconds:g} s: {names}")
-        waiting = f"waiting for nodes: {len(found)} of {len(awaited)} have announced themselves after {now - begun:.0f} s"
-        tool.show(waiting, f"giving up in {seconds - (now - begun):.0f} s")
-        if now - begun >= pause and not tool.line.there():
+        spent = now - begun
+        waiting = f"waiting for nodes: {len(found)} of {len(awaited)} have announced themselves after {spent:.0f} s"
+        tool.show(waiting, f"giving up in {seconds - spent:.0f} s")
+        if spent >= pause and not tool.line.there():
             pause *= 2
             tool.inform(waiting)
         time.sleep(POLL_SECONDS)
