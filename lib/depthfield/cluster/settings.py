@@ -54,7 +54,7 @@ class Settings(NamedTuple):
 def read(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from an environment; raises UsageError if one is not valid."""
 
-    for name in environment.get("GIVEN", "").split():
+    for name in environment.get("SETTINGS_GIVEN", "").split():
         if name not in KNOWN:
             near = difflib.get_close_matches(name, KNOWN, 1, 0)[0]
             raise UsageError(f"no setting {name}; the nearest is {near} (cluster.sh lists all)")

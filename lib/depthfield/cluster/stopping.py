@@ -22,17 +22,17 @@ def stop(run: Path, seconds: float) -> str:
         raise Failure(f"{run}: {logs.NO_CLUSTER}")
     number = attempts.last(run)
     folder = run / "nodes" / str(number)
-    jobs = submission.jobs_of(run.absolute()) if gridengine.present() else []
-    begun = [job for job in jobs if job == attempts.text(folder / "job")]
-    if waiting := [job for job in jobs if job not in begun]:
-        _delete(waiting)  # before the attempt ends, after which one of them would start
-        attempts.forget_job(run)
-    stuck = None
-    if number and not attempts.ended(folder):
+    if lives := number > 0 and not attempts.ended(folder):
         (folder / "stop").touch()
         detail(f"{folder / 'stop'}: asks watch-nodes to end attempt {number}")
-        if not _wait(lambda: attempts.ended(folder), seconds, f"waiting for attempt {number} to save and end"):
-            stuck = f"{run}: attempt {number} does not end; see its logs"
+    jobs = submission.jobs_of(run.absolute()) if attempts.text(run / "job") and gridengine.present() else []
+    begun = [job for job in jobs if job == attempts.text(folder / "job")]
+    if waiting := [job for job in jobs if job not in begun]:
+        _delete(waiting)  # while the attempt saves: after its end one of them would start
+        attempts.forget_job(run)
+    stuck = None
+    if lives and not _wait(lambda: attempts.ended(folder), seconds, f"waiting for attempt {number} to save and end"):
+        stuck = f"{run}: attempt {number} does not end; see its logs"
     leaving = f"waiting for job {', '.join(jobs)} to leave the grid"
     if begun and not _wait(lambda: not _there(begun), LEAVE_SECONDS / 2, leaving):
         _delete(begun)
