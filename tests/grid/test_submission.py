@@ -42,6 +42,7 @@ def test_fewer_slots_than_asked_for(run, grid):
     # A parallel environment: nothing is held; the job that waited too long is deleted.
     two = run("two").submit(PE="orte", PS_NODES=1, WORKERS=4, WAIT=3)
     assert two.returncode == 1 and "got no slots within 3 s and was deleted; free slots by queue" in two.stderr
+    assert two.status()["state"] == "not started"
     grid.run("ada", "qdel", full)
 
 

@@ -117,6 +117,14 @@ def test_what_qsub_refuses_leaves_no_run(site):
     assert not site.run.exists()
 
 
+def test_a_job_that_waits_too_long_for_slots_is_deleted_and_forgotten(site, monkeypatch):
+    monkeypatch.setattr(submission, "POLL_SECONDS", 0.1)
+    site.lists(("7", "another", "qw", ""))
+    with pytest.raises(Failure, match="job 7 got no slots within 1 s and was deleted; free slots by queue: "):
+        site.submit(PE="orte", WAIT="1")
+    assert not (site.run / "job").exists() and "qdel 7" in site.clients.calls()
+
+
 def test_a_submission_says_how_to_watch_in_the_way_it_was_called(site, monkeypatch, capsys):
     site.submit()
     assert "-cluster --run runs/first" in capsys.readouterr().err

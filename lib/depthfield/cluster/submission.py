@@ -120,7 +120,7 @@ def submit(settings: Settings, script: Path, arguments: Sequence[str]) -> str:
     _warn_of_hosts()
     tell_how_to_watch(settings)
     if settings.pe and settings.wait:
-        _wait_for_slots(job, settings.wait)
+        _wait_for_slots(settings.run, job, settings.wait)
     _tell_where(job)
     return job
 
@@ -261,13 +261,15 @@ def _tell_where(job: str) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def _wait_for_slots(job: str, seconds: int) -> None:
+def _wait_for_slots(run: Path, job: str, seconds: int) -> None:
     """Wait until a job no longer waits for slots; after `seconds`, delete it and raise Failure."""
     deadline = time.monotonic() + seconds
     while any(task.id == job and "q" in task.state for task in gridengine.tasks()):
         if time.monotonic() > deadline:
+            asked = gridengine.job(job)
             gridengine.delete([job])
-            free = gridengine.free_slots()
+            attempts.forget_job(run)
+            free = gridengine.free_slots(asked.queues if asked else [])
             raise Failure(f"job {job} got no slots within {seconds} s and was deleted; free slots by queue: {free}")
         show(f"job {job} waits for slots", f"giving up in {deadline - time.monotonic():.0f} s")
         time.sleep(POLL_SECONDS)
