@@ -9,8 +9,8 @@ DATA_DIR   ?= ./data#            folder of the datasets
 RUN_DIR    ?= ./runs#            folder of the runs
 DATASET    ?= rooms#             dataset for train, distributed, evaluate and reproduce
 MODEL      ?= small
-RECIPE     ?= $(MODEL)#          recipe in lib/recipes, or path of a .toml file (old name: MODEL)
-RUNID      ?= $(DATASET)-$(notdir $(basename $(RECIPE)))#  name of the run, its folder in RUN_DIR
+RECIPE     ?= $(MODEL)#          recipe in lib/recipes, or path of a .toml file; old name: MODEL [small]
+RUNID      ?= $(DATASET)-$(notdir $(basename $(RECIPE)))#  name of the run, its folder in RUN_DIR [DATASET-RECIPE]
 SET        ?=#                   changes to the recipe's settings: SET="loss=unary seed=1"
 PROTOCOL   ?=#                   reproduce: score-depth's protocols [those of the paper for DATASET]
 INIT       ?=#                   train: start with weights of a run, a file or imagenet [reproduce RECIPE=fcsp: imagenet]
@@ -65,6 +65,8 @@ NAMES := $(or $(NAMES),$(DATASET))
 force := $(if $(FORCE),--force)
 option = $(if $($(1)),$(2) $($(1)))
 rendering = $(call option,COUNT,--count) $(call option,SIZE,--size)
+patching = $(force) $(call option,SUPERPIXELS,--superpixels) $(call option,WIDTH,--width) \
+	$(call option,HEIGHT,--height) $(call option,START,--start) $(call option,LIMIT,--limit)
 changes = $(SET:%=--set %) $(call option,INIT,--init)
 training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--steps) $(call option,TIMEOUT,--timeout) \
 	$(if $(BATCHSIZE),--set batch_size=$(BATCHSIZE)) $(if $(CKPT_FREQ),--set checkpoint_seconds=$(CKPT_FREQ)) \
@@ -80,7 +82,7 @@ help: ## show this help
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo "settings (example: make train STEPS=2000):"
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)#+ *(.*)/\1\t\3\t\2/p' $(MAKEFILE_LIST) | \
-		awk -F '\t' '{ printf "  %-16s%s%s\n", $$1, $$2, $$3 == "" ? "" : " [" $$3 "]" }'
+		awk -F '\t' '{ printf "  %-16s%s%s\n", $$1, $$2, $$3 == "" || $$3 ~ /[$$]/ ? "" : " [" $$3 "]" }'
 
 install: .venv/installed ## set up .venv with everything that the commands need
 
@@ -95,26 +97,25 @@ install: .venv/installed ## set up .venv with everything that the commands need
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
+	@echo "done; next: make demo, or make help" >&2
 
 datasets: install ## list the available datasets, with licence and citation
 	@bin/fetch-dataset --list
 
 download: install ## fetch or render datasets: make download make3d1 make3d2 nyu
-	bin/fetch-dataset $(force) $(rendering) $(NAMES)
+	$(strip bin/fetch-dataset $(force) $(rendering) $(NAMES))
 
 preprocess: install ## make patch files of photos: make preprocess rooms
-	printf '%s\n' $(NAMES:%=$(DATA_DIR)/%/raw) | bin/make-patches $(force) \
-		$(call option,SUPERPIXELS,--superpixels) $(call option,WIDTH,--width) $(call option,HEIGHT,--height) \
-		$(call option,START,--start) $(call option,LIMIT,--limit) > /dev/null
+	printf '%s\n' $(NAMES:%=$(DATA_DIR)/%/raw) | $(strip bin/make-patches $(patching)) > /dev/null
 
 convert: install ## pack patch files into TFRecord shards: make convert rooms
-	bin/to-tfrecord $(force) $(NAMES:%=$(DATA_DIR)/%/patches)
+	$(strip bin/to-tfrecord $(force) $(NAMES:%=$(DATA_DIR)/%/patches))
 
 train: install ## train RECIPE on DATASET in one process
-	bin/train-depth $(training) $(records)/train-*.tfrecord
+	$(strip bin/train-depth $(training) $(records)/train-*.tfrecord)
 
 distributed: install ## train with WORKERS workers and PS_NODES parameter servers, on the grid if there is one
-	sge/cluster.sh $(changes)
+	@sge/cluster.sh $(changes)
 
 status: install ## show the state of the run RUNID, and why it waits or has ended
 	@bin/cluster-status --run $(RUN_DIR)/$(RUNID)

@@ -19,7 +19,8 @@
 set -euo pipefail
 umask 077
 trap '' USR1 USR2 # Grid Engine warns all processes of a job; run-cluster passes the signals on
-while [[ ${1:-} =~ ^[A-Z_]+= ]]; do export "${1?}"; shift; done
+export SETTINGS_GIVEN='' # the names of the settings among the arguments; run-cluster refuses one that it does not know
+while [[ ${1:-} =~ ^[A-Z_]+= ]]; do export "${1?}" SETTINGS_GIVEN="$SETTINGS_GIVEN ${1%%=*}"; shift; done
 if [[ ${1:-} == --wait ]]; then export WAIT=${2:-nothing}; shift $(($# < 2 ? 1 : 2)); fi
 
 export DATA_DIR=${DATA_DIR:-./data}                   # folder of the datasets

@@ -12,9 +12,23 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from depthfield.tool import Failure, reason
+from depthfield.tool import Failure, reason, some
 
 CHUNK = 1 << 20  # bytes that are read at once
+
+
+def check_run(run: Path) -> None:
+    """Raise Failure if `run` is not the folder of a run; the message names the runs beside it."""
+    if is_run(run):
+        return
+    beside = sorted(path for path in run.parent.glob("*") if is_run(path))
+    here = f"; runs here: {some(beside, 5)}" if beside else ""
+    raise Failure(f"{run}: no such run{here}")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether this is the folder of a run, trained or only submitted."""
+    return (folder / "recipe.toml").is_file() or (folder / "nodes").is_dir()
 
 
 def check_writable(path: Path) -> None:

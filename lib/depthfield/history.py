@@ -312,7 +312,7 @@ def read_attempts(run: Path, chief: str | None, notes: list[str]) -> list[Attemp
                 attempts.text(folder / "job"),
                 begun.stat().st_mtime if begun.exists() else None,
                 int(step) if step and step.isdigit() else None,
-                attempts.text(folder / "state"),
+                attempts.in_words(folder),
                 nodes(folder, {("chief", 0): [chief]} | kept.get(attempt, {}), notes),
                 (attempts.text(folder / LOST) or "").split(),
             )

@@ -37,8 +37,8 @@ def test_trains_stops_and_continues_to_the_end(run, grid, data, way):
     settings |= {"STEPS": str(one.saved() + 48), "PS_NODES": "1", "WORKERS": "1"}
     assert grid.run("ada", *make, "distributed", **settings).returncode == 0
     wait_for(lambda: one.attempt() == 2 and one.gone(), STARTING, "the end")
-    assert one.state().startswith("ended with status 0") and "continuing from" in one.log(), one.log()
-    assert one.status()["state"].startswith("ended") and one.status()["why"] == []
+    assert one.state().startswith("ended: trained to step ") and "continuing from" in one.log(), one.log()
+    assert one.status()["state"].startswith("trained to step ") and one.status()["why"] == []
     one.leaves_nothing()
 
 

@@ -217,7 +217,7 @@ def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
         ("train-depth", ["--recipe", "small", "--run", "r", "--set", "speed=9", "x"], 2, "unknown setting speed"),
         ("train-depth", ["--recipe", "small", "--run", "r", "x.tfrecord"], 1, "x.tfrecord: no such file"),
         ("train-depth", ["--recipe", "small"], 2, "see --help"),
-        ("score-depth", ["--run", "nothing", "x.tfrecord"], 1, "nothing: no such run"),
+        ("score-depth", ["--run", "nothing", "--save", "nothing/scores.json", "x"], 1, "nothing: no such run\n"),
         ("score-depth", ["nothing", "nowhere"], 1, "nothing: no such folder"),
         ("split-resources", ["--ps"], 2, "split-resources: --ps needs a value; see --help\n"),
         ("make-patches", ["--force=1", "."], 2, "make-patches: --force takes no value; see --help\n"),
@@ -226,10 +226,18 @@ def test_a_truncated_mat_and_a_photo_too_small_are_named(tmp_path, prepared):
 def test_what_cannot_be_done_is_reported_in_one_line_and_a_status(tmp_path, name, arguments, status, said):
     done = run(name, *arguments, cwd=tmp_path, stdin="")
     assert done.returncode == status and said in done.stderr and "Traceback" not in done.stderr
-    assert done.stderr.startswith(f"{name}: ") and done.stdout == ""
+    assert done.stderr.startswith(f"{name}: ") and done.stdout == "" and not (tmp_path / "nothing").exists()
 
 
 # ---- make
+
+
+def test_make_shows_people_no_raw_make():
+    told = subprocess.run(["make", "-C", PROJECT, "help"], capture_output=True, text=True, check=True).stdout
+    assert "$(" not in told and "old name: MODEL [small]\n" in told and "in RUN_DIR [DATASET-RECIPE]\n" in told
+    words = ["make", "-n", "-C", PROJECT, "preprocess", "rooms"]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert "printf '%s\\n' ./data/rooms/raw | bin/make-patches > /dev/null\n" in told
 
 
 def test_settings_given_to_make_do_not_reach_the_tests():
@@ -261,7 +269,7 @@ def test_the_demo_has_rooms_of_its_own_and_convert_packs_folders():
 
     demo = told("demo")
     assert demo.count("demo-rooms") == 3 and "data/rooms" not in demo and "DATASET=rooms" not in demo
-    assert "bin/to-tfrecord  data/nyu/patches data/mine/patches" in told("convert", "nyu", "mine")
+    assert "bin/to-tfrecord data/nyu/patches data/mine/patches" in told("convert", "nyu", "mine")
 
 
 def test_make_predict_leaves_the_run_to_predict_depth_unless_a_setting_names_one():

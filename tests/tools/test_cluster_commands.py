@@ -505,14 +505,14 @@ def test_cluster_sh_starts_its_nodes_restarts_a_crashed_worker_and_ends_all_on_s
     folder = run / "nodes" / "3"
     for attempt in ("1", "2"):
         (folder.parent / attempt).mkdir(parents=True)
-    words = ["./cluster", "CKPT_FREQ=30", "--set", "a=b"]
+    words = ["./cluster", "CKPT_FREQ=30", "--set", "seed=1"]
     script = terminal(*words, log=log, cwd=tmp_path, env=settings(tmp_path))
     wait_for((tmp_path / "arguments").exists)
     told = (tmp_path / "arguments").read_text().split()
     assert 0 < int(told.pop(told.index("--timeout") + 1)) <= 60  # what is left of TIMEOUT: starting takes time
     expected = (
         f"--recipe small --run {run} --cluster - --timeout --steps 7 --set batch_size=3 --set checkpoint_seconds=30 "
-        f"--set a=b {tmp_path}/data/rooms/records/train-00000-of-00001.tfrecord"
+        f"--set seed=1 {tmp_path}/data/rooms/records/train-00000-of-00001.tfrecord"
     ).replace(f"{tmp_path}/data", "./data")
     assert told == expected.split()
     cluster = json.loads((tmp_path / "cluster.seen").read_text())
@@ -534,7 +534,7 @@ def test_cluster_sh_starts_its_nodes_restarts_a_crashed_worker_and_ends_all_on_s
     assert not session(script)
     left = ["claim", "cluster.json", "from", "job", "origin", "plan.tsv", "state", "state.json"]
     assert sorted(path.name for path in folder.iterdir()) == left and "attempt 3" in log.read_text()
-    assert (folder / "state").read_text().startswith("ended with status 99 after ")
+    assert (folder / "state").read_text().startswith("ended: stopped as asked at step 0, ")
 
 
 def test_cluster_sh_tries_three_times_and_kills_a_node_that_will_not_end(tmp_path, house, terminal):
@@ -556,12 +556,17 @@ def test_cluster_sh_tries_three_times_and_kills_a_node_that_will_not_end(tmp_pat
 
 def test_cluster_sh_says_what_is_missing_or_wrong(tmp_path, house, terminal):
     for words, status, told in [
-        (["DATASET=nyu"], 1, f"{tmp_path}/data/nyu/records"),
+        (["DATASET=nyu"], 1, "data/nyu/records: make download preprocess convert nyu makes them; there is rooms"),
         (["WORKERS=two"], 2, "WORKERS takes a whole number of at least 1, not 'two'"),
         (["RUNID=a b"], 2, "RUNID takes letters"),
         (["--wait"], 2, "WAIT takes a whole number of at least 1, not 'nothing'"),
         (["PE=orte"], 2, "GRID=no does not use the grid, but PE needs it"),
         (["MEMORY=lots"], 2, "MEMORY takes an amount"),
+        (["WORKRES=8"], 2, "no setting WORKRES; the nearest is WORKERS"),
+        (["RECIPE=smal"], 2, "no recipe 'smal'; there are"),
+        (["--set", "sed=1"], 2, "unknown setting sed"),
+        (["STEPS=1k"], 2, "STEPS takes a whole number of at least 1, not '1k'"),
+        (["CKPT_FREQ=soon"], 2, "CKPT_FREQ takes a number of seconds, not 'soon'"),
     ]:
         script = terminal("./cluster", *words, log=tmp_path / "log", cwd=tmp_path, env=settings(tmp_path))
         assert script.wait(PATIENCE) == status, words
@@ -613,7 +618,7 @@ def test_a_closed_terminal_ends_a_run_with_everything_saved(tmp_path, house, ter
     wait_for(lambda: not session(script))
     assert script.wait(PATIENCE) == -signal.SIGHUP
     assert sorted((tmp_path / "saved").read_text().split()) == ["ps-0.json", "watcher-0.json", "worker-0.json"]
-    assert (tmp_path / "runs/trial/nodes/1/state").read_text().startswith("ended with status 99 after ")
+    assert (tmp_path / "runs/trial/nodes/1/state").read_text().startswith("ended: stopped as asked at step 0, ")
 
 
 def test_ctrl_c_saves_before_the_nodes_end_and_ends_a_loop_around_the_script(tmp_path, house, terminal):
@@ -624,7 +629,7 @@ def test_ctrl_c_saves_before_the_nodes_end_and_ends_a_loop_around_the_script(tmp
     assert script.wait(PATIENCE) == -signal.SIGINT
     assert not (tmp_path / "rounds").exists() and not session(script)
     assert sorted((tmp_path / "saved").read_text().split()) == ["ps-0.json", "watcher-0.json", "worker-0.json"]
-    assert (tmp_path / "runs/trial/nodes/1/state").read_text().startswith("ended with status 99 after ")
+    assert (tmp_path / "runs/trial/nodes/1/state").read_text().startswith("ended: stopped as asked at step 0, ")
     assert said(tmp_path / "log")[-2:] == [
         "run-cluster: stopped as asked; run the same command to continue", "run-cluster: interrupted",
     ]  # fmt: skip

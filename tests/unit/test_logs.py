@@ -52,5 +52,20 @@ def test_a_long_log_is_read_from_its_end(run):
 
 
 def test_a_folder_that_is_not_a_run_is_named(tmp_path):
-    with pytest.raises(Failure, match="not the folder of a run on a cluster"):
-        next(logs.follow(tmp_path, 1))
+    for name in ("a", "b"):
+        (tmp_path / name / "nodes").mkdir(parents=True)
+    with pytest.raises(Failure, match="c: no such run; runs here: .*/a, .*/b$"):
+        next(logs.follow(tmp_path / "c", 1))
+    with pytest.raises(Failure, match="a: trained by train-depth alone, so it has no nodes"):
+        next(logs.follow(tmp_path / "a", 1))
+
+
+def test_the_error_of_an_attempt_is_the_last_message_in_the_log_of_its_job(run):
+    begins = "run-cluster: run /a/b, attempt {}, job 4: 1 ps, 2 workers\n"
+    ends = "some library's words: x\nrun-cluster: ended with status 1 after 9 s\n"
+    write(run, "cluster", begins.format(1) + "train-depth: first\n" + begins.format(12) + "train-depth: bad\n" + ends)
+    assert logs.last_error(run, 12) == logs.last_error(run) == "train-depth: bad"
+    write(run, "cluster", begins.format(13))
+    assert logs.last_error(run, 13) is None
+    write(run, "cluster", "Traceback:\n  File x\nkeras.src.NameError: no y\n")
+    assert logs.last_error(run, 13) == "keras.src.NameError: no y"

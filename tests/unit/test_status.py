@@ -7,7 +7,7 @@ import time
 import pytest
 from clients import RECORDED, recorded, says
 
-from depthfield.cluster import status
+from depthfield.cluster import attempts, status
 from depthfield.tool import Failure
 
 NODES = [
@@ -93,6 +93,8 @@ def test_a_run_that_starts_tells_who_is_there(run):
     assert status.of(run)["state"] == "waiting for nodes (2 of 3 are ready)"
     (run / "nodes/2/state.json").write_text(json.dumps({"nodes": NODES[:2]}))
     assert status.of(run)["state"] == "starting to train"
+    (run / "nodes/2/state.json").write_text("{}")  # of a new attempt: no node is planned yet
+    assert status.of(run)["state"] == "waiting for nodes"
 
 
 @pytest.mark.parametrize("damaged", ["", "{", "[]", '{"time": 3}'])
@@ -124,8 +126,14 @@ def test_a_job_that_has_not_begun_waits(run):
 
 
 def test_a_folder_that_is_not_a_run_is_named(tmp_path):
-    with pytest.raises(Failure, match="no such run"):
-        status.of(tmp_path)
+    with pytest.raises(Failure, match="none: no such run$"):
+        status.of(tmp_path / "none")
+
+
+def test_the_last_step_is_that_of_the_checkpoint_where_no_metrics_followed(run):
+    age(run / "metrics.jsonl", 40)
+    (run / "checkpoints/000000460.npz").touch()
+    assert "last step       460, 0 s ago" in shown(run).splitlines()
 
 
 # ------------------------------------------------------------------------------------------------------ Grid Engine
@@ -147,8 +155,10 @@ def grid(clients, tmp_path, monkeypatch):
 
 def test_a_run_that_trains_or_ended_well_is_not_asked_about(run, grid):
     assert status.of(run)["why"] == []
-    (run / "nodes/2/state").write_text("ended with status 0 after 9 s\n")
-    assert status.of(run)["why"] == [] and grid.calls() == []
+    for stopped in (True, False):
+        attempts.write_state(run / "nodes/2", attempts.end_in_words(run, stopped))
+        assert status.of(run)["why"] == [] and grid.calls() == []
+    assert status.of(run)["state"] == "trained to step 400, done"
 
 
 @pytest.mark.parametrize("how", ["ended", "silent"])
@@ -161,6 +171,31 @@ def test_the_accounting_tells_why_a_run_died(run, grid, how):
     assert line.startswith("job 41: ") and "it requested h_vmem=100M per slot, 400 MB for its 4 slots" in line
     assert grid.calls() == ["qstat -j 41 -xml", "qacct -j 41", "qconf -sq all.q"]
     assert f"why             {line}" in shown(run).splitlines()
+
+
+def test_the_log_of_a_run_that_failed_tells_why(run, grid):
+    grid("qacct", f"cat {RECORDED}/accounting/exit_1.txt")
+    (run / "nodes/2/state").write_text("ended with status 1 after 9 s\n")
+    (run / "logs").mkdir()
+    (run / "logs/cluster.log").write_text("run-cluster: run x, attempt 2, job 41: 1 ps\ntrain-depth: the error\n")
+    assert status.of(run)["why"] == ["train-depth: the error"]
+    (run / "job").write_text("42\n")  # it did not come to an attempt
+    os.utime(run / "job", (time.time() - 1, time.time() - 1))
+    (run / "logs/cluster.log").write_text("run-cluster: RUNID takes letters\n")
+    assert status.of(run)["why"] == ["run-cluster: RUNID takes letters"]
+
+
+def test_an_attempt_that_gave_up_tells_why_itself(run, grid):
+    (run / "nodes/2/state").write_text("ended: gave up, the grid gave no slots for some nodes in time\n")
+    (run / "nodes/2/why").write_text("no slots within 9 s\n")
+    assert "state           gave up, the grid gave no slots for some nodes in time" in shown(run).splitlines()
+    assert status.of(run)["why"] == ["no slots within 9 s"] and grid.calls() == []
+
+
+def test_a_site_without_any_record_yet_has_none_of_this_job(run, grid):
+    (run / "job").write_text("42\n")
+    grid("qacct", "echo '/sge/default/common/accounting: No such file or directory' >&2; exit 1")
+    assert status.of(run)["why"] == ["job 42 is no longer in the grid"]
 
 
 def test_the_array_jobs_of_nodes_are_asked_about_too(run, grid):

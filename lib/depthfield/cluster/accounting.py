@@ -19,7 +19,7 @@ from depthfield.tool import RUN_ME_AGAIN, Failure
 
 RULE = "=" * 62  # separates the records that qacct prints
 TIMES = ("%a %b %d %H:%M:%S %Y", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S", "%m/%d/%Y %H:%M:%S")  # of qacct 8 and 9
-NOTHING = re.compile(r"job id \S+ not found|no jobs running since startup")
+NOTHING = re.compile(r"job id \S+ not found|no jobs running since startup|/accounting: No such file or directory")
 BLOCK = 2**18  # bytes read at a time, from the end of a file
 JSON_TAIL, LOG_TAIL = 2**26, 2**24  # bytes to search for a job, from the end of accounting.jsonl and of a log
 QACCT_SECONDS = 120
@@ -53,6 +53,7 @@ TROUBLE = {  # meaning of a `failed` value and what to do; all others are proble
     29: "AFS gave no access to the job's files",
     36: "remote start-up is configured wrongly on the host",
 }  # fmt: skip
+SEE_LOG = ("; see its log", "; its log names the one to correct")  # how a line ends that knows no more than the log
 OF_JOB = {26, 27, 28}  # these leave the job in the error state; all others are problems of the host
 REASONS = (  # an error reason of `qstat -j`, and its meaning
     (r"can't open output file \"(.*?)\"(?:: (.*))?", "cannot write its log {0} ({1}); name a folder that exists on "

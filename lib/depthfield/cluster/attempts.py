@@ -1,9 +1,9 @@
 """The attempts of a run: each is one start of its cluster, in a folder `RUN/nodes/ATTEMPT` created by one process.
 
 Besides the nodes' announcements, the folder holds: `job` and `origin`, to which job it belongs; `from`, the step it
-starts at; `hosts` and `plan.tsv`; `array-jobs`, the ids of its nodes' jobs; `state`, one line for people; `stop`, a
-request to end; `lost`, the hosts that its watcher has lost; `claim`, who decides what follows; and `avoid`, the hosts
-that the next attempt must avoid.
+starts at; `hosts` and `plan.tsv`; `array-jobs`, the ids of its nodes' jobs; `state`, one line for people, and `why`,
+what it leaves open; `stop`, a request to end; `lost`, the hosts that its watcher has lost; `claim`, who decides what
+follows; and `avoid`, the hosts that the next attempt must avoid.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from depthfield.tool import Failure
 NO_CHECKPOINT = "none"
 ARRAY_JOBS = "array-jobs"
 ALLOWED = 3  # attempts in a row without a new checkpoint
+WELL = ("ended: trained", "ended: stopped as asked")  # how the state of such an attempt begins
 AVOID_SECONDS = 3600  # for a lost host: Grid Engine takes minutes to notice, and still sends jobs there
 
 
@@ -69,6 +70,15 @@ def tell_job(run: Path, job: str, copy_of: str | None = None) -> None:
     if copy_of:
         files.write_text(run / "nodes" / f"origin-{job}", f"{origin(run, copy_of)}\n")
     files.write_text(run / "job", f"{job}\n")
+
+
+def forget_job(run: Path) -> None:
+    """Take the current job of a run, which was deleted before it began, out of `RUN/job`: the last that began is it."""
+    begun = text(run / "nodes" / str(last(run)) / "job")
+    if begun:
+        tell_job(run, begun)
+    else:
+        (run / "job").unlink(missing_ok=True)
 
 
 def claim(folder: Path, who: str) -> bool:
@@ -126,6 +136,25 @@ def write_state(folder: Path, state: str) -> None:
 
 def ended(folder: Path) -> bool:
     return (text(folder / "state") or "").startswith("ended")
+
+
+def ended_well(folder: Path) -> bool:
+    """Whether an attempt did what it was asked to: it trained to the last step, or stopped with everything saved."""
+    return (text(folder / "state") or "").startswith(WELL)
+
+
+def end_in_words(run: Path, stopped: bool) -> str:
+    """Return the state of an attempt that ended well: `stopped` early, or at the last step."""
+    newest = newest_checkpoint(run)
+    step = 0 if newest == NO_CHECKPOINT else int(newest)
+    if not stopped:
+        return f"ended: trained to step {step}, done"
+    return f"ended: stopped as asked at step {step}, everything saved; the same command continues it"
+
+
+def in_words(folder: Path) -> str | None:
+    """Return the state of an attempt as people see it; None if it has none yet."""
+    return (text(folder / "state") or "").removeprefix("ended: ") or None
 
 
 def text(path: Path) -> str | None:

@@ -1,6 +1,7 @@
 """What follows the end of an attempt: a table, by how it ended and how its nodes were started."""
 
 import enum
+import signal
 from typing import NamedTuple
 
 from depthfield import tool
@@ -8,6 +9,7 @@ from depthfield import tool
 BROKEN = 75  # exit status of watch-nodes when the cluster breaks: EX_TEMPFAIL of sysexits.h
 GOES_ON = 75  # exit status of a job that continues in a copy of itself
 HELD = 100  # exit status that puts a job into Grid Engine's error state and holds the jobs that wait for it
+SAVED = (tool.RUN_ME_AGAIN, 128 + signal.SIGTERM, tool.INTERRUPTED)  # of train-depth if asked to end, or not yet begun
 SHORT_SECONDS = 20  # before the time limit: too short for another attempt
 
 MACHINE, PE, ARRAY = "machine", "pe", "array"  # how nodes are started, see ways.py
@@ -95,8 +97,9 @@ def then(ended: End, way: str, seconds_left: float | None = None) -> Then:
 
 def status(ended: End, way: str, status: int) -> int:
     """Return the exit status of a job or command that ends after such an attempt and does not continue."""
-    if ended is End.STOPPED:  # 99 would make Grid Engine run the job again
-        return tool.RUN_ME_AGAIN if status == tool.RUN_ME_AGAIN and way == MACHINE else tool.FAILED
+    if ended is End.STOPPED:
+        done = tool.RUN_ME_AGAIN if way == MACHINE else tool.DONE  # by 99 Grid Engine would run the job again
+        return done if status in SAVED else tool.FAILED
     return status if ended in (End.DONE, End.FAILED, End.WRONG) else gave_up(way)
 
 

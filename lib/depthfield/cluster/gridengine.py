@@ -4,6 +4,7 @@ A qmaster that does not answer (Unreachable) is distinguished from one that refu
 `qstat -j ID -xml` exits with status 0 even if no packet reached the qmaster.
 """
 
+import fnmatch
 import os
 import re
 import shutil
@@ -62,6 +63,7 @@ class Job(NamedTuple):
     messages: list[str]  # why the scheduler does not start it: reasons of the job, then of the whole grid
     pe: str  # parallel environment, or ""
     slots: str  # requested, as in qsub -pe: "6", "2-8"; "" without a parallel environment
+    log: str  # path of its stdout, as in qsub -o; "" if none was named
 
 
 class Task(NamedTuple):
@@ -344,10 +346,34 @@ def tasks(user: str | None = None, patience: float = PATIENCE_SECONDS) -> list[T
     return read_tasks(ask("qstat", "-xml", *(["-u", user] if user else []), patience=patience))
 
 
-def free_slots(patience: float = PATIENCE_SECONDS) -> str:
-    """Return the free slots of each queue: `all.q 3 of 16, short.q 16 of 16`. Raises Unreachable, Refused."""
+def free_slots(allowed: Sequence[str] = (), patience: float = PATIENCE_SECONDS) -> str:
+    """Return the free slots of each queue: `all.q 3 of 16, short.q 16 of 16`. Raises Unreachable, Refused.
+
+    `allowed` are names or patterns as in qsub -q, whose part after @ does not count; if empty, all queues do.
+    """
+    patterns = [name.partition("@")[0] for name in allowed] or ["*"]
     queues = read_free(ask("qstat", "-g", "c", "-xml", patience=patience))
-    return ", ".join(f"{name} {free} of {total}" for name, (free, total) in queues.items())
+    shown = {name: of for name, of in queues.items() if any(fnmatch.fnmatchcase(name, one) for one in patterns)}
+    return ", ".join(f"{name} {free} of {total}" for name, (free, total) in shown.items())
+
+
+def asked_queues(arguments: Sequence[str]) -> list[str]:
+    """Return the queues that qsub would ask for with these arguments and the defaults of the site, the user and the
+    folder (sge_request); empty for all. Raises Unreachable, Refused.
+    """
+    shown = read_settings(ask("qsub", "-verify", *arguments).replace(":", " "))
+    return [name for name in shown.get("hard_queue_list", "").split(",") if name]
+
+
+def all_slots(queues: Sequence[str], pe: str = "") -> int:
+    """Return the slots, taken ones too, of the queues that fit these patterns of qsub -q (all if empty), and that have
+    a parallel environment. Raises Unreachable, Refused.
+    """
+    which = [*(["-q", ",".join(queues)] if queues else []), *(["-pe", pe] if pe else [])]
+    said = answer("qstat", "-f", "-xml", *which)
+    if said.status != 0:  # how qstat says that none fits
+        return 0
+    return sum(int(queue.findtext("slots_total") or 0) for queue in parsed(said.output).iter("Queue-List"))
 
 
 def limits(request: Mapping[str, str], queues: Iterable[str]) -> list[int]:
@@ -451,6 +477,7 @@ def read_job(output: str) -> Job | None:
         ),
         pe=text("JB_pe"),
         slots=",".join(map(read_range, shown.iterfind("JB_pe_range/ranges"))),
+        log=shown.findtext("JB_stdout_path_list/*/PN_path") or "",
     )
 
 

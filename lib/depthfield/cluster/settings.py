@@ -1,5 +1,6 @@
 """The settings of `sge/cluster.sh`, read from the environment of run-cluster and start-nodes."""
 
+import difflib
 import os
 import re
 import shlex
@@ -16,6 +17,8 @@ PASSED_ON = (
     "PS_REQUEST", "NODE_PE", "GPUS_PER_SLOT", "MEMORY", "TIMEOUT", "WAIT", "STEPS", "BATCHSIZE", "CKPT_FREQ",
     "SUM_FREQ", "GRID_QUEUES",
 )  # fmt: skip
+# What cluster.sh takes besides, as an argument too.
+KNOWN = (*PASSED_ON, "PE", "REQUEST", "GRID", "DEPTHFIELD", "RUN", "ATTEMPT", "WAY", "HOST", "THREADS")
 ALONE = "one worker without parameter servers is a single process; use"
 PLAIN = re.compile(r"[A-Za-z0-9_./+@%=~-]*")  # of a path: to Grid Engine's clients most others have a meaning
 
@@ -26,6 +29,7 @@ class Settings(NamedTuple):
     home: Path  # the project's folder
     run: Path
     records: Path  # the folder with train-*.tfrecord
+    recipe: str  # its name, or the path of a .toml file
     ps: int | None
     workers: int | None
     slots_per_node: int
@@ -50,11 +54,21 @@ class Settings(NamedTuple):
 def read(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from an environment; raises UsageError if one is not valid."""
 
+    for name in environment.get("SETTINGS_GIVEN", "").split():
+        if name not in KNOWN:
+            near = difflib.get_close_matches(name, KNOWN, 1, 0)[0]
+            raise UsageError(f"no setting {name}; the nearest is {near} (cluster.sh lists all)")
+
     def number(name: str, least: int = 1) -> int | None:
         text = environment.get(name, "")
         if not re.fullmatch(r"(0|[1-9][0-9]*)?", text) or (text and int(text) < least):
             raise UsageError(f"{name} takes a whole number of at least {least}, not '{text}'")
         return int(text) if text else None
+
+    def seconds(name: str) -> None:
+        text = environment.get(name, "")
+        if not re.fullmatch(r"([0-9]+(\.[0-9]*)?)?", text):
+            raise UsageError(f"{name} takes a number of seconds, not '{text}'")
 
     def words(name: str) -> tuple[str, ...]:
         try:
@@ -71,6 +85,10 @@ def read(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     ps, workers = number("PS_NODES", least=0), number("WORKERS")
     if (ps, workers) == (0, 1):
         raise UsageError(f"{ALONE} make train, or train-depth")
+    for name in ("STEPS", "BATCHSIZE"):
+        number(name)
+    for name in ("CKPT_FREQ", "SUM_FREQ"):
+        seconds(name)
     memory = environment.get("MEMORY", "")
     try:
         size = hosts.size(memory) if memory else None
@@ -80,6 +98,7 @@ def read(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
         home=home,
         run=folder("RUN_DIR", "runs") / runid,
         records=folder("DATA_DIR", "data") / environment.get("DATASET", "rooms") / "records",
+        recipe=environment.get("RECIPE") or "small",
         ps=ps,
         workers=workers,
         slots_per_node=number("SLOTS_PER_NODE") or 1,

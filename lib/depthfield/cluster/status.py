@@ -11,12 +11,11 @@ import tomllib
 from pathlib import Path
 
 from depthfield import files
-from depthfield.cluster import attempts, diagnosis, gridengine
-from depthfield.tool import Failure, say
+from depthfield.cluster import accounting, attempts, diagnosis, gridengine, logs
+from depthfield.tool import say
 
 SILENT_SECONDS = 15  # the watcher writes its state every two
-ENDED_WELL = "ended with status 0 "
-
+FAILED = ("ended with status 1 ", "ended with status 2 ")  # states of an attempt whose log ends with an error
 SPENT = {"computing": "computing", "waiting": "waiting for data", "moving": "moving parameters"}
 COLUMNS = ("role", "index", "host", "port", "state", "memory", "load")
 
@@ -24,25 +23,25 @@ COLUMNS = ("role", "index", "host", "port", "state", "memory", "load")
 def of(run: Path) -> dict:
     """Return the status of a run as plain data: times are ages in seconds, memory is in bytes, None is unknown.
 
-    `why` is a list of lines; it is empty if the run trains or has succeeded, and without Grid Engine.
-    Raises Failure if `run` is not a folder.
+    `why` is a list of lines; it is empty if the run trains or has succeeded. Raises Failure if `run` is not a run.
     """
-    if not (run / "nodes").is_dir() and not (run / "recipe.toml").exists():
-        raise Failure(f"{run}: no such run")
+    files.check_run(run)
     now = _now(run)
     attempt = attempts.last(run) or None
     here = run / "nodes" / str(attempt) if attempt else None
     newest = max(run.glob("checkpoints/[0-9]*.npz"), default=None)
     metrics = _last_lines(run / "metrics.jsonl")
     training = next((line for line in reversed(metrics) if line.get("kind") == "training"), {})
+    logged, saved = metrics[-1]["step"] if metrics else None, _number(newest.stem) if newest else None
+    step = max((step for step in (logged, saved) if step is not None), default=None)
     status = {
         "run": str(run),
         "job": attempts.text(run / "job"),
         "attempt": attempt,
         "from_step": _number(attempts.text(here / "from")) if here else None,
-        "step": metrics[-1]["step"] if metrics else None,
+        "step": step,
         "steps": _steps(run),
-        "step_age": _age(run / "metrics.jsonl", now) if metrics else None,
+        "step_age": None if step is None else _age(run / "metrics.jsonl" if step == logged else newest, now),
         "photos_per_second": training.get("photos_per_second"),
         "round_steps": training.get("round_steps"),
         "time": {name: training[name] for name in SPENT if name in training},
@@ -88,8 +87,8 @@ def _state(status: dict, here: Path | None, now: float) -> str:
         return f"step {status['step']} of {status['steps']}" if status["step"] is not None else "not started"
     if job and _waits(Path(status["run"]), here):
         return f"waiting for slots (job {job})"
-    said = attempts.text(here / "state") or "starting"
-    if said.startswith("ended"):
+    said = attempts.in_words(here) or "starting"
+    if attempts.ended(here):
         return said
     began = _began(here, now)
     silence = now - began if status["heard"] is None else status["heard"]
@@ -101,20 +100,31 @@ def _state(status: dict, here: Path | None, now: float) -> str:
     there = sum(node["state"] == "serving" for node in status["nodes"])
     if there < len(status["nodes"]):
         return f"{said} ({there} of {len(status['nodes'])} are ready)"
-    return "starting to train"
+    return "starting to train" if there else said
 
 
 def _why(status: dict, run: Path, here: Path | None) -> list[str]:
-    """Explain why a run waits, is silent or has failed, as far as Grid Engine knows."""
-    if not status["job"] or not gridengine.present():
-        return []
+    """Explain why a run waits, is silent or has failed, as far as its log and Grid Engine know."""
+    job = status["job"] if gridengine.present() else None
     if here is None or _waits(run, here):
-        return diagnosis.of_waiting(status["job"])
-    said = attempts.text(here / "state") or ""
-    lives = not said.startswith("ended") and status["heard"] is not None and status["heard"] <= SILENT_SECONDS
-    if lives or said.startswith(ENDED_WELL) or status["job"] != attempts.text(here / "job"):
+        found = diagnosis.of_waiting(job) if job else []
+        written = _written(logs.of_jobs(run)) > _written(run / "job")
+        return _with_log(found, logs.last_error(run) if job and written else None)
+    lives = not attempts.ended(here) and status["heard"] is not None and status["heard"] <= SILENT_SECONDS
+    if lives or attempts.ended_well(here):
         return []
-    return diagnosis.of_ended(status["job"], (attempts.text(here / attempts.ARRAY_JOBS) or "").split())
+    if told := attempts.text(here / "why"):
+        return told.splitlines()
+    if status["job"] != attempts.text(here / "job"):
+        return []
+    found = diagnosis.of_ended(job, (attempts.text(here / attempts.ARRAY_JOBS) or "").split()) if job else []
+    failed = (attempts.in_words(here) or "").startswith(FAILED)
+    return _with_log(found, logs.last_error(run, status["attempt"]) if failed else None)
+
+
+def _with_log(found: list[str], error: str | None) -> list[str]:
+    """Put what the log says in the place of lines that refer to it."""
+    return [error, *(line for line in found if not line.endswith(accounting.SEE_LOG))] if error else found
 
 
 def _waits(run: Path, here: Path) -> bool:

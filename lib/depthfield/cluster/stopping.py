@@ -1,10 +1,11 @@
 """Stop a run from any machine that shares its disk."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from depthfield.cluster import attempts, gridengine
+from depthfield import files
+from depthfield.cluster import attempts, gridengine, logs, submission
 from depthfield.tool import Failure, detail, inform, show, showing
 
 LOOK_SECONDS = 0.5
@@ -14,38 +15,45 @@ LEAVE_SECONDS = 10  # for an ended job to leave the grid
 def stop(run: Path, seconds: float) -> str:
     """Ask a run to save and end, and wait until it has; returns its final state in words.
 
-    Raises Failure if `run` is not the folder of a run on a cluster, or it does not end within `seconds`.
+    Raises Failure if `run` is not a run, was never started on a cluster, or does not end within `seconds`.
     """
+    files.check_run(run)
     if not (run / "nodes").is_dir():
-        raise Failure(f"{run}: not the folder of a run on a cluster")
-    job, number = attempts.text(run / "job"), attempts.last(run)
+        raise Failure(f"{run}: {logs.NO_CLUSTER}")
+    number = attempts.last(run)
     folder = run / "nodes" / str(number)
-    stuck = None
-    if number and not attempts.ended(folder):
+    if lives := number > 0 and not attempts.ended(folder):
         (folder / "stop").touch()
         detail(f"{folder / 'stop'}: asks watch-nodes to end attempt {number}")
-        if not _wait(lambda: attempts.ended(folder), seconds, f"waiting for attempt {number} to save and end"):
-            stuck = f"{run}: attempt {number} does not end; see its logs"
-    if job and gridengine.present():
-        if _leaves(job, began=number > 0 and attempts.text(folder / "job") == job):
-            stuck = None
-        else:
-            stuck = f"{run}: job {job} is still in the grid; see qstat"
+    jobs = submission.jobs_of(run.absolute()) if attempts.text(run / "job") and gridengine.present() else []
+    begun = [job for job in jobs if job == attempts.text(folder / "job")]
+    if waiting := [job for job in jobs if job not in begun]:
+        _delete(waiting)  # while the attempt saves: after its end one of them would start
+        attempts.forget_job(run)
+    stuck = None
+    if lives and not _wait(lambda: attempts.ended(folder), seconds, f"waiting for attempt {number} to save and end"):
+        stuck = f"{run}: attempt {number} does not end; see its logs"
+    leaving = f"waiting for job {', '.join(jobs)} to leave the grid"
+    if begun and not _wait(lambda: not _there(begun), LEAVE_SECONDS / 2, leaving):
+        _delete(begun)
+    if jobs:
+        left = [] if _wait(lambda: not _there(jobs), LEAVE_SECONDS, leaving) else _there(jobs)
+        stuck = f"{run}: job {', '.join(left)} is still in the grid; see qstat" if left else None
     if stuck:
         raise Failure(stuck)
-    state = attempts.text(folder / "state") or "ended before its first attempt"
-    return f"{run}: {state}; run the same command to continue"
+    state = attempts.in_words(folder) or "ended before its first attempt"
+    again = "" if attempts.ended_well(folder) else "; the same command continues it"
+    return f"{run}: {state}{again}"
 
 
-def _leaves(job: str, began: bool) -> bool:
-    """Wait until a job leaves the grid; one that never started, or stays too long, is deleted."""
-    what = f"waiting for job {job} to leave the grid"
-    if began and _wait(lambda: gridengine.job(job) is None, LEAVE_SECONDS / 2, what):
-        return True
-    if gridengine.job(job) is not None:
-        inform(f"deleting job {job}")
-        gridengine.delete([job])
-    return _wait(lambda: gridengine.job(job) is None, LEAVE_SECONDS, what)
+def _there(jobs: Sequence[str]) -> list[str]:
+    """Return those of these jobs that are still in the grid."""
+    return [job for job in jobs if gridengine.job(job) is not None]
+
+
+def _delete(jobs: Sequence[str]) -> None:
+    inform(f"deleting job {', '.join(jobs)}")
+    gridengine.delete(jobs)
 
 
 def _wait(done: Callable[[], bool], seconds: float, what: str) -> bool:

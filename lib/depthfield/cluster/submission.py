@@ -1,19 +1,23 @@
 """The requests of a job and its nodes to Grid Engine, and the submission of a job with all its checks."""
 
+import contextlib
+import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from depthfield import home
-from depthfield.cluster import attempts, gridengine, plan
+from depthfield.cluster import attempts, gridengine, logs, plan
 from depthfield.cluster.settings import Settings, check_for_grid
-from depthfield.tool import Failure, UsageError, inform, line, say, show
+from depthfield.tool import Failure, UsageError, inform, line, say, show, showing
 
 # Names that sites use for memory; limits on a job's own use come first.
 MEMORY_COMPLEXES = ("h_vmem", "m_mem_free", "mem_req", "virtual_free", "mem_free", "h_rss")
 LOAD_VALUES = ("mem_", "virtual_", "swap_", "load_", "np_load", "cpu=", "num_proc")  # reported by the hosts themselves
+MAKES_RUN = "rooms-small"  # the run of make's targets where nothing names another
 POLL_SECONDS = 1
+SOON_SECONDS = 5  # in which a job starts where slots are free
 
 
 def of_job(settings: Settings) -> list[str]:
@@ -76,20 +80,33 @@ def memory(size: int, slots: int, complexes: Mapping[str, gridengine.Complex]) -
 
 
 def submit(settings: Settings, script: Path, arguments: Sequence[str]) -> str:
-    """Submit `script` as a job with these settings and arguments, and say how to watch and stop it; returns its id."""
+    """Submit `script` as a job with these settings and arguments, and say how to watch and stop it; returns its id.
+
+    Raises Failure if it cannot be had: a job of this run is there already, or the grid has too few slots.
+    """
     check_for_grid(settings)
+    if there := jobs_of(settings.run):
+        raise Failure(
+            f"{settings.run}: job {', '.join(there)} of this run waits or runs already; stop it first "
+            f"({_call(settings.run, 'stop-cluster', 'stop')}), or name another run with RUNID"
+        )
     if settings.pe:
         _check_pe(settings.pe)
     request = of_job(settings)
-    command = ["-cwd", "-N", f"train-{settings.run.name}", "-o", settings.run / "logs/cluster.log"]
+    _check_slots(settings)
+    command = ["-cwd", "-N", job_name(settings.run), "-o", logs.of_jobs(settings.run)]
     command += ["-v", f"DEPTHFIELD={settings.home}", *verify(request), *request]
     command += [script, *settings.passed_on, *arguments]
-    for folder in ("nodes", "logs"):
-        (settings.run / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    folders = [settings.run / "nodes", settings.run / "logs"]
+    for folder in folders:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         job = gridengine.submit([str(word) for word in command])
     except gridengine.Refused as refused:
-        raise Failure(f"qsub refused the job: {refused} (GRID=no trains on this machine instead)") from None
+        for folder in (*folders, settings.run):
+            with contextlib.suppress(OSError):  # of a run that was there before
+                folder.rmdir()
+        raise Failure(f"qsub refused the job: {refused}") from None
     attempts.tell_job(settings.run, job)
     ps, workers = settings.counts()
     if settings.pe:
@@ -103,8 +120,77 @@ def submit(settings: Settings, script: Path, arguments: Sequence[str]) -> str:
     _warn_of_hosts()
     tell_how_to_watch(settings)
     if settings.pe and settings.wait:
-        _wait_for_slots(job, settings.wait)
+        _wait_for_slots(settings.run, job, settings.wait)
+    _tell_where(job)
     return job
+
+
+def _check_slots(settings: Settings) -> None:
+    """Raise Failure if the queues that a job and its nodes may use have too few slots, taken ones too.
+
+    Jobs that may use the same queues share them.
+    """
+    ps, each = settings.counts()[0], settings.slots_per_node
+    others = nodes(settings) - 1 - ps  # workers without the chief
+    parts = [
+        ("the chief", each if settings.pe else 1, "REQUEST", settings.request),
+        (f"{ps} ps", ps * each, "PS_REQUEST", settings.ps_request),
+        (plan.several(others, "worker"), others * each, "WORKER_REQUEST", settings.worker_request),
+    ]
+    if settings.pe:  # one job for all
+        parts = [(what, slots, "REQUEST", settings.request) for what, slots, _, _ in parts]
+    asked: dict[tuple[str, ...], list[tuple[str, int, str]]] = {}
+    queues: dict[tuple[str, ...], tuple[str, ...]] = {}  # by request
+    for what, slots, name, request in parts:
+        if slots and "-pe" not in request:
+            if request not in queues:
+                queues[request] = tuple(_asked_queues(settings, request))
+            asked.setdefault(queues[request], []).append((what, slots, name if "-q" in request else ""))
+    for may, alike in asked.items():
+        needed, pe = sum(slots for _, slots, _ in alike), settings.pe or (settings.node_pe if each > 1 else "")
+        if not settings.pe and alike[0][0] == "the chief":
+            pe = ""  # it needs none
+        have = gridengine.all_slots(may, pe)
+        if needed > have:
+            *first, last = [what for what, _, _ in alike]
+            who = f"{', '.join(first)} and {last}" if first else last
+            of, which = f" with {settings.pe}" if settings.pe else "", _which(settings, may, alike[0][2])
+            if not have:
+                raise Failure(f"no queue{of} among those that this run may use: {which}")
+            slots = plan.several(needed, "slot")
+            raise Failure(f"this run needs {slots} for {who}; the queues{of} that it may use have {have}: {which}")
+
+
+def _asked_queues(settings: Settings, request: Sequence[str]) -> list[str]:
+    try:
+        return gridengine.asked_queues([*_queues(settings), *request, "-b", "y", "true"])
+    except gridengine.Refused as refused:
+        raise Failure(f"qsub refused the job: {refused}") from None
+
+
+def _which(settings: Settings, queues: Sequence[str], by: str) -> str:
+    """Name the queues that a job may use, and what says so; `by` is the request that names queues, or empty."""
+    if not queues:
+        return "all queues"
+    if by or settings.queues:
+        return f"{', '.join(queues)}, as {by or 'GRID_QUEUES'} says"
+    return f"{', '.join(queues)}, by the defaults of qsub (sge_request); GRID_QUEUES names others"
+
+
+def jobs_of(run: Path) -> list[str]:
+    """Return the jobs of a run that wait or run in the grid, oldest first. Raises Unreachable, Refused.
+
+    Besides the run's own word for its job, name and log count: a run may have been submitted more than once.
+    """
+    told = attempts.text(run / "job")
+    named = {task.id for task in gridengine.tasks() if task.name == job_name(run)}
+    found = {id: gridengine.job(id) for id in named | ({told} if told else set())}
+    log = str(logs.of_jobs(run))
+    return sorted((id for id, job in found.items() if job and (id == told or job.log == log)), key=int)
+
+
+def job_name(run: Path) -> str:
+    return f"train-{run.name}"
 
 
 def _warn_of_hosts() -> None:
@@ -115,43 +201,75 @@ def _warn_of_hosts() -> None:
 
 
 def tell_how_to_watch(settings: Settings) -> None:
-    """Say how to watch and how to stop a run."""
-    status, logs, stop = (
-        shlex.join([str(home.launchers() / command), "--run", str(settings.run)])
-        for command in ("cluster-status", "follow-logs", "stop-cluster")
-    )
-    inform(f"to watch it: {status}; {logs}")
-    inform(f"to stop it, with everything saved: {stop}; run the same command to continue")
+    """Say how to watch and how to stop a run, in the user's own way to call commands: make, or one by one."""
+    run = settings.run
+    inform(f"to watch it: {_call(run, 'cluster-status', 'status')}; {_call(run, 'follow-logs', 'logs')}")
+    stop = _call(run, "stop-cluster", "stop")
+    inform(f"to stop it, with everything saved: {stop}; the same command continues it")
 
 
-def usable_environments() -> list[str]:
-    """Return the parallel environments with control_slaves that belong to at least one queue."""
-    found = gridengine.environments()
-    slaves = [name for name, settings in found.items() if settings.get("control_slaves", "").upper() == "TRUE"]
-    one_host = {name for name in slaves if found[name].get("allocation_rule") == "$pe_slots"}
-    return [name for name in slaves if name not in one_host and gridengine.queues_with(name)]
+def _call(run: Path, command: str, target: str) -> str:
+    """Return a command for a run: the target of make if this was called by make, with what make does not know."""
+    if "MAKELEVEL" not in os.environ:
+        return shlex.join([_short(home.launchers() / command), "--run", _short(run)])
+    named = [] if run.name == MAKES_RUN else [f"RUNID={run.name}"]
+    where = [] if run.parent == Path.cwd() / "runs" else [f"RUN_DIR={run.parent}"]
+    return shlex.join(["make", target, *named, *where])
+
+
+def _short(path: Path) -> str:
+    """Return a path relative to the current folder if it is below it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def usable_environments(found: Mapping[str, Mapping[str, str]] | None = None) -> list[str]:
+    """Return the parallel environments where nodes can be started; `found` are all, see gridengine.environments."""
+    found = gridengine.environments() if found is None else found
+    return [name for name, settings in found.items() if not _unfit(settings) and gridengine.queues_with(name)]
+
+
+def _unfit(environment: Mapping[str, str]) -> str:
+    """Return why nodes cannot be started in a parallel environment, whatever its queues; empty if they can."""
+    if environment.get("control_slaves", "").upper() != "TRUE":
+        return "lacks control_slaves TRUE, which qrsh -inherit needs"
+    return "gives slots on one host only ($pe_slots)" if environment.get("allocation_rule") == "$pe_slots" else ""
 
 
 def _check_pe(pe: str) -> None:
     """Raise Failure if nodes cannot be started in this parallel environment; names those where they can."""
     found = gridengine.environments()
-    offered = usable_environments()
+    offered = usable_environments(found)
     offer = f"use PE={' or PE='.join(offered)}" if offered else "without PE the nodes are array jobs"
     if pe not in found:
         raise Failure(f"no parallel environment {pe}; {offer}")
-    if found[pe].get("control_slaves", "").upper() != "TRUE":
-        raise Failure(f"parallel environment {pe} lacks control_slaves TRUE, which qrsh -inherit needs; {offer}")
+    if why := _unfit(found[pe]):
+        raise Failure(f"parallel environment {pe} {why}; {offer}")
     if not gridengine.queues_with(pe):
         raise Failure(f"no queue has the parallel environment {pe} in its pe_list; {offer}")
 
 
-def _wait_for_slots(job: str, seconds: int) -> None:
+def _tell_where(job: str) -> None:
+    """Say on which host a job runs, if it starts soon."""
+    deadline = time.monotonic() + SOON_SECONDS
+    with showing(f"waiting for job {job} to start"):
+        while task := next((task for task in gridengine.tasks() if task.id == job), None):
+            if task.queue:
+                inform(f"job {job} runs on {task.queue.partition('@')[2]}")
+            if task.queue or "h" in task.state or "E" in task.state or time.monotonic() > deadline:
+                return
+            time.sleep(POLL_SECONDS)
+
+
+def _wait_for_slots(run: Path, job: str, seconds: int) -> None:
     """Wait until a job no longer waits for slots; after `seconds`, delete it and raise Failure."""
     deadline = time.monotonic() + seconds
     while any(task.id == job and "q" in task.state for task in gridengine.tasks()):
         if time.monotonic() > deadline:
+            asked = gridengine.job(job)
             gridengine.delete([job])
-            free = gridengine.free_slots()
+            attempts.forget_job(run)
+            free = gridengine.free_slots(asked.queues if asked else [])
             raise Failure(f"job {job} got no slots within {seconds} s and was deleted; free slots by queue: {free}")
         show(f"job {job} waits for slots", f"giving up in {deadline - time.monotonic():.0f} s")
         time.sleep(POLL_SECONDS)

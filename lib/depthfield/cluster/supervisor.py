@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from depthfield import lease, tool
+from depthfield import files, lease, tool
 from depthfield.cluster import attempts, endings, gridengine, submission, takeover, ways
 from depthfield.cluster.endings import End, Facts, Then
 from depthfield.cluster.processes import STOPPING, Child, Signals, adopt_orphans, end_orphans
@@ -34,6 +34,7 @@ class Supervisor:
         self.leave = self._time_to_leave()
         self.signals = Signals(*STOPPING, signal.SIGUSR1)
         self.asked: int | None = None  # the signal that asked to end
+        self.first = True  # whether the next attempt is the first of this process
 
     def go(self) -> int:
         """Train until the run is done, or until nothing more can be done here; returns the exit status."""
@@ -61,7 +62,9 @@ class Supervisor:
         way, job = self.way, self.environment.get("JOB_ID")
         of_job, until = f", job {job}" if job else "", f", for at most {self.leave:.0f} s" if self.leave else ""
         inform(f"run {self.run}, attempt {folder.name}{of_job}: {way.ps} ps, {way.workers} workers{until}")
-        submission.tell_how_to_watch(self.settings)
+        if not job and self.first:  # of a job, its submission has said it
+            submission.tell_how_to_watch(self.settings)
+        self.first = False
         attempts.write_state(folder, "waiting for nodes")
 
     def _time_to_leave(self) -> float | None:
@@ -144,7 +147,7 @@ class Supervisor:
     def _follow(self, folder: Path, found: End, follows: Then, status: int) -> int | None:
         """Do what follows; returns the exit status, None for another attempt."""
         if follows is not Then.STAND_DOWN:  # otherwise another process writes the state of this attempt
-            attempts.write_state(folder, self.ended)
+            attempts.write_state(folder, self._state(found, follows, status))
             inform(self.ended)
             if found is End.LOST:
                 attempts.avoid(folder, self._lost(folder))
@@ -154,8 +157,9 @@ class Supervisor:
                     inform("stopped as asked; run the same command to continue")
                 return endings.status(found, self.way.name, status)
             case Then.GIVE_UP:
-                free = gridengine.free_slots()
-                say(f"gave up: no slots for all nodes within {self.way.wait} s; free slots by queue: {free}")
+                gives_up = self.way.no_slots()
+                files.write_text(folder / "why", f"{gives_up}\n")
+                say(f"gave up: {gives_up}")
                 return tool.FAILED
             case Then.STAND_DOWN:
                 say(f"this run continues without {self.way.host}: {attempts.claimed(folder) or 'not known where'}")
@@ -167,6 +171,12 @@ class Supervisor:
                 return None if self.way.lose(self._lost(folder)) else self.way.go_on()
         say(found.value)
         return None
+
+    def _state(self, found: End, follows: Then, status: int) -> str:
+        """Return the state of an attempt that has ended, for people."""
+        if found is End.DONE or (found is End.STOPPED and status in endings.SAVED):
+            return attempts.end_in_words(self.run, found is End.STOPPED)
+        return f"ended: gave up, {found.value}" if follows is Then.GIVE_UP else self.ended
 
 
 def leave_before(limit: int) -> float:
@@ -187,8 +197,11 @@ def train(
 ) -> int:
     """Train a run: submit a job if there is a grid; in a job, or without a grid, run attempt after attempt."""
     if not any(settings.records.glob("train-*.tfrecord")):
-        first = "run fetch-dataset, make-patches and to-tfrecord first"
-        raise Failure(f"no train-*.tfrecord in {settings.records}: {first}")
+        folder, name = settings.records.parent.parent, settings.records.parent.name
+        there = sorted({path.parent.parent.name for path in folder.glob("*/records/train-*.tfrecord")})
+        others = f"; there is {tool.some(there, 5)}" if there else ""
+        make = f"make download preprocess convert {name}"
+        raise Failure(f"no train-*.tfrecord in {settings.records}: {make} makes them{others}")
     if not environment.get("JOB_ID"):
         if settings.grid and gridengine.present():
             submission.submit(settings, script, arguments)

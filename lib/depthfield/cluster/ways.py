@@ -25,6 +25,7 @@ from depthfield.tool import RUN_ME_AGAIN, Failure, cores, inform, say
 LIFELINE_SECONDS = 10  # for nodes to end by themselves after their watcher
 TASK_SECONDS = 40  # the same for tasks of a parallel job: killing one would end the whole job
 TERM_SECONDS, KILL_SECONDS = 5, 5
+RETURN_SECONDS = 30  # for slots of nodes that were deleted to become free
 TRY_AGAIN_SECONDS = 600  # to submit a copy of a job to a qmaster that does not answer
 
 
@@ -183,10 +184,12 @@ class ArrayJobs:
         (self.ps, self.workers), self.wait = settings.counts(), settings.wait or 3600
         self.host = environment.get("HOSTNAME") or socket.gethostname()
         self.threads = settings.slots_per_node
+        self.folder = Path()  # the attempt
         check_for_grid(settings)
 
     def plan(self, folder: Path) -> None:
         """Nothing to prepare: the grid chooses the hosts."""
+        self.folder = folder
 
     def start(self, nodes: Sequence[Node], attempt: Attempt) -> None:
         """Submit an array job for each role."""
@@ -220,6 +223,17 @@ class ArrayJobs:
 
     def _there(self) -> bool:
         return any(task.id in self.submitted for task in gridengine.tasks(os.environ.get("USER") or None))
+
+    def no_slots(self) -> str:
+        """Say which slots are free once the nodes have returned theirs."""
+        asked = gridengine.job(self.job)
+        may = asked.queues if asked else []
+        deadline = time.monotonic() + RETURN_SECONDS
+        submitted = (attempts.text(self.folder / attempts.ARRAY_JOBS) or "").split()
+        while time.monotonic() < deadline and any(task.id in submitted for task in gridengine.tasks()):
+            time.sleep(1)
+        free = gridengine.free_slots(may)
+        return f"no slots for all nodes within {self.wait} s; free slots by queue, besides the chief's: {free}"
 
     def lose(self, lost: Sequence[str]) -> bool:
         """Continue without these hosts: `start` avoids all hosts that attempts wrote."""
