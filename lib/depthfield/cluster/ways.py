@@ -197,7 +197,7 @@ class ArrayJobs:
                 continue
             command = attempt.keep_node(self.settings.home, role, "--job", self.job)
             asked = [*submission.of_nodes(self.settings), *request]
-            options = ["-b", "y", "-j", "y", "-r", "n", "-o", "/dev/null", "-t", f"1-{count}"]
+            options = ["-b", "y", "-cwd", "-j", "y", "-r", "n", "-o", "/dev/null", "-t", f"1-{count}"]
             options += ["-N", f"{role}-{self.settings.run.name}", *submission.verify(asked), *asked]
             try:
                 self.submitted.append(gridengine.submit([*options, *command], avoid))
