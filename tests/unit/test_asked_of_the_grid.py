@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from clients import recorded
 
+from depthfield import tool
 from depthfield.cluster import attempts, gridengine, keeper, settings, submission, ways
 from depthfield.cluster.gridengine import Complex
 from depthfield.cluster.plan import Node
@@ -190,3 +191,19 @@ def test_a_chief_that_trains_has_the_first_gpu_of_its_host():
     assert [keeper.gpus_of_chief(nodes, allotted) for allotted in (None, ["2", "3"])] == [["1"], ["2"]]
     nodes[2] = nodes[2]._replace(host="*")  # the grid gives each job of its own what it asks for
     assert [keeper.gpus_of_chief(nodes, allotted) for allotted in (None, ["2", "3"])] == [None, ["2", "3"]]
+
+
+@pytest.mark.parametrize(
+    ("status", "announced", "limit", "told"),
+    [
+        (tool.NO_MEMORY, False, 700 * 2**20, "than this job may map (700M on this host, by h_vmem): ask for 4G or more per slot"),
+        (134, False, 2500 * 2**20, "than this job may map (2500M on this host, by h_vmem): ask for 5G or more per slot"),
+        (134, True, 2500 * 2**20, None),
+        (134, False, None, None),
+        (1, False, 700 * 2**20, None),
+    ],
+)
+def test_a_node_that_its_limit_of_memory_ends_is_told_from_others(monkeypatch, status, announced, limit, told):
+    monkeypatch.setenv("JOB_ID", "7")
+    monkeypatch.setattr(tool, "memory_limit", lambda: limit)
+    assert keeper.too_little_memory(status, announced) == (told and f"TensorFlow needs more memory {told}")

@@ -105,7 +105,9 @@ def _state(status: dict, here: Path | None, now: float) -> str:
 
 
 def _why(status: dict, run: Path, here: Path | None) -> list[str]:
-    """Explain why a run waits, is silent or has failed, as far as Grid Engine knows."""
+    """Explain why a run waits, is silent or has failed, as far as its nodes and Grid Engine know."""
+    if here and attempts.ended(here) and (unstarted := attempts.text(here / attempts.UNSTARTED)):
+        return [unstarted]
     if not status["job"] or not gridengine.present():
         return []
     if here is None or _waits(run, here):
