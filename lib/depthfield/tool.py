@@ -123,8 +123,11 @@ def needs_memory(limit: int) -> str:
     """Say that `limit` bytes of addresses are too few, and how many to ask for."""
     given, enough = f"{limit // 2**20}M", f"{max(ENOUGH, math.ceil(2 * limit / 2**30))}G"
     if os.environ.get("JOB_ID"):
-        return f"TensorFlow needs more memory than this job may map ({given} on this host, by h_vmem): ask for {enough} or more per slot"
-    return f"TensorFlow needs more memory than this process may map (ulimit -v: {given}): allow {enough} or more"
+        return (
+            "TensorFlow needs more memory than this job may map "
+            f"({given} on this host, by h_vmem): ask for {enough} or more per slot"
+        )
+    return f"TensorFlow needs more memory than this process may map ({given}, by ulimit -v): allow {enough} or more"
 
 
 def _heed(arguments: dict) -> None:

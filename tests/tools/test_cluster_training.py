@@ -21,7 +21,7 @@ def test_a_limit_of_memory_that_is_too_low_is_named_and_not_tried_again(on_this_
     shell = on_this_machine(WORKERS="1", PS_NODES="1")
     resource.prlimit(shell.pid, resource.RLIMIT_AS, (700 * 2**20, 700 * 2**20))
     assert shell.wait(timeout=90) == 1, (tmp_path / "log").read_text()
-    told = "TensorFlow needs more memory than this process may map (ulimit -v: 700M): allow 4G or more"
+    told = "TensorFlow needs more memory than this process may map (700M, by ulimit -v): allow 4G or more"
     assert told in (tmp_path / "log").read_text() and not (tmp_path / "run/nodes/2").exists()
     logs = [path.read_text() for path in (tmp_path / "run/logs").iterdir()]
     assert all(log.count(told) == 1 for log in logs) and "Traceback" not in str(logs) and "restart" not in str(logs)

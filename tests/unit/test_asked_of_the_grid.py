@@ -196,8 +196,8 @@ def test_a_chief_that_trains_has_the_first_gpu_of_its_host():
 @pytest.mark.parametrize(
     ("status", "announced", "limit", "told"),
     [
-        (tool.NO_MEMORY, False, 700 * 2**20, "than this job may map (700M on this host, by h_vmem): ask for 4G or more per slot"),
-        (134, False, 2500 * 2**20, "than this job may map (2500M on this host, by h_vmem): ask for 5G or more per slot"),
+        (tool.NO_MEMORY, False, 700 * 2**20, "(700M on this host, by h_vmem): ask for 4G or more per slot"),
+        (134, False, 2500 * 2**20, "(2500M on this host, by h_vmem): ask for 5G or more per slot"),
         (134, True, 2500 * 2**20, None),
         (134, False, None, None),
         (1, False, 700 * 2**20, None),
@@ -206,4 +206,5 @@ def test_a_chief_that_trains_has_the_first_gpu_of_its_host():
 def test_a_node_that_its_limit_of_memory_ends_is_told_from_others(monkeypatch, status, announced, limit, told):
     monkeypatch.setenv("JOB_ID", "7")
     monkeypatch.setattr(tool, "memory_limit", lambda: limit)
-    assert keeper.too_little_memory(status, announced) == (told and f"TensorFlow needs more memory {told}")
+    line = told and f"TensorFlow needs more memory than this job may map {told}"
+    assert keeper.too_little_memory(status, announced) == line
