@@ -78,6 +78,19 @@ def test_memory_of_a_node_is_asked_for_as_the_site_counts_it(complexes, slots, a
     assert submission.memory(8 * GB, slots, complexes) == ["-l", asked]
 
 
+@pytest.mark.parametrize(
+    ("complexes", "told"),
+    [
+        (site(h_vmem="YES"), "h_vmem=1024M for each slot: a node that uses more is ended"),
+        (site(h_vmem="NO"), "h_vmem=1024M for each slot: a node that uses more is ended"),
+        (site(mem_req="YES"), "mem_req=1024M for each slot: it is reserved, but need not be a limit"),
+        (site(mem_free="NO"), "mem_free=1024M of a host: it only chooses hosts with as much free, and limits nothing"),
+    ],
+)
+def test_what_a_request_for_memory_does_is_told(complexes, told):
+    assert submission.in_words(submission.memory(GB, 1, complexes), complexes) == f"MEMORY is requested as {told}"
+
+
 def test_a_site_without_memory_is_reported():
     no_memory = {"mem_free": Complex("mf", "INT", "<=", "YES", "NO")}
     not_asked_for = {"h_vmem": Complex("h_vmem", "MEMORY", "<=", "NO", "YES")}

@@ -149,12 +149,12 @@ class ParallelEnvironment:
 
     def lose(self, lost: Sequence[str]) -> bool:
         """Continue without these hosts; False if too few are left."""
-        say(f"continuing without {' '.join(lost)}")
         self.lines = [line for line in self.lines if line.split()[0] not in lost]
         places = sum(host.slots // self.settings.slots_per_node for host in self._hosts()) - 1
         if places < (2 if self.ps else 1):
-            say("too few hosts are left")
+            say(f"too few hosts are left without {' '.join(lost)}")
             return False
+        say(f"continuing without {' '.join(lost)}")
         if not self.ps:
             self.workers = min(self.workers, places + 1)
             return True
