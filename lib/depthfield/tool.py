@@ -2,27 +2,33 @@
 
 import atexit
 import contextlib
+import errno
 import math
 import os
+import resource
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, Self, TypeVar
+from typing import NoReturn, Self, TextIO, TypeVar
 
 from docopt import DocoptExit, docopt
 
 from depthfield import terminal
 
 DONE, FAILED, USAGE, RUN_ME_AGAIN, INTERRUPTED = 0, 1, 2, 99, 128 + signal.SIGINT
+NO_MEMORY = 71  # of a node or a chief that its own limit of memory ends: EX_OSERR of sysexits.h
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOG_SECONDS = 20  # between two lines of progress where stderr is no terminal
 SHOW_SECONDS = 0.1  # between two rewritings of the line on a terminal
+ENOUGH = 4  # GiB of addresses for a node of a small recipe: TensorFlow maps 3.5, most of it never used
+UNMAPPED = ("failed to map segment", "cannot allocate memory", "can't start new thread")  # in errors without memory
 LEVEL = "DEPTHFIELD_MESSAGES"  # of the environment, so that commands started by this one show as much
 
 line = terminal.Line()
+aloud: list[TextIO] = []  # where messages go while stderr is hushed
 Item = TypeVar("Item")
 
 
@@ -34,11 +40,14 @@ class UsageError(Failure):
     """An error in how the command was called."""
 
 
-def run(main: Callable[[dict], int | None], usage: str, options_first: bool = False) -> NoReturn:
+def run(
+    main: Callable[[dict], int | None], usage: str, options_first: bool = False, no_memory: int = FAILED
+) -> NoReturn:
     """Parse the command line by its help text `usage`, call `main(arguments)` and exit with its status.
 
     With `options_first`, the words after the first argument are not parsed: they are the command line of another
-    command. A Failure ends in one line on stderr and status 1 (2 for wrong usage). A closed pipe ends the command
+    command. A Failure ends in one line on stderr and status 1 (2 for wrong usage), too little memory for the limit of
+    this process in one line and the status `no_memory`. A closed pipe ends the command
     quietly with status 0. Signals unwind, so that partly written files are removed: SIGTERM ends with status 143,
     SIGHUP from a closed terminal with 129 (nohup keeps it ignored), and Ctrl-C by SIGINT, as shells expect.
     """
@@ -79,6 +88,9 @@ def run(main: Callable[[dict], int | None], usage: str, options_first: bool = Fa
     except Exception as error:
         if signals:
             status = 128 + signals[0]  # importing a large package may turn a SystemExit into any other error
+        elif (limit := memory_limit()) and lacks_memory(error):
+            say(needs_memory(limit))
+            status = no_memory
         elif isinstance(error, OSError):
             say(reason(error))
             status = FAILED
@@ -100,6 +112,29 @@ def _wrong(wrong: DocoptExit) -> str:
         return f"{option} takes no value"
     left = " ".join(str(pattern.name or pattern.value) for pattern in wrong.left)
     return f"unexpected {left}" if left else "arguments are missing or cannot be combined"
+
+
+def memory_limit() -> int | None:
+    """Return how many bytes of addresses this process may map, None for no limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether this is an error of a process that may not map more memory."""
+    refused = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    return refused or any(sign in str(error) for sign in UNMAPPED)
+
+
+def needs_memory(limit: int) -> str:
+    """Say that `limit` bytes of addresses are too few, and how many to ask for."""
+    given, enough = f"{limit // 2**20}M", f"{max(ENOUGH, math.ceil(2 * limit / 2**30))}G"
+    if os.environ.get("JOB_ID"):
+        return (
+            "TensorFlow needs more memory than this job may map "
+            f"({given} on this host, by h_vmem): ask for {enough} or more per slot"
+        )
+    return f"TensorFlow needs more memory than this process may map ({given}, by ulimit -v): allow {enough} or more"
 
 
 def _heed(arguments: dict) -> None:
@@ -146,7 +181,7 @@ def name() -> str:
 def say(message: object) -> None:
     """Write one line for people to stderr, after the command's name: an error, or a warning that matters."""
     line.erase(always=True)
-    terminal.write(f"{name()}: {message}\n", sys.stderr)
+    terminal.write(f"{name()}: {message}\n", aloud[-1] if aloud else sys.stderr)
 
 
 def inform(message: object) -> None:
@@ -342,14 +377,19 @@ def need_linux(why: str) -> None:
 
 @contextlib.contextmanager
 def hushed(what: str = "loading TensorFlow") -> Iterator[None]:
-    """Discard stderr in this context: TensorFlow logs at import, whatever its settings. Meanwhile show `what`."""
+    """Discard stderr in this context, but for messages of `say`; meanwhile show `what`.
+
+    TensorFlow logs at import, whatever its settings.
+    """
     show(what)
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
+    aloud.append(os.fdopen(os.dup(kept), "w"))
     try:
         yield
     finally:
+        aloud.pop().close()
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)

@@ -27,12 +27,16 @@ class Run:
         self.path = grid.home(user) / "runs" / name
 
     def submit(self, *arguments: str, steps: int = NO_END, **settings: object) -> subprocess.CompletedProcess:
-        """`sge/cluster.sh` on the head, as `make distributed` calls it, with a small network."""
-        given = {"DATA_DIR": self.grid.folder / "shared/data", "RUNID": self.name, "STEPS": steps, "RECIPE": QUICK}
+        """`sge/cluster.sh` on the head, as `make distributed` calls it, with a small network.
+
+        The data is in a folder beside that of the submission, as ./data is, which is not the user's home.
+        """
+        given = {"DATA_DIR": "./data", "RUN_DIR": self.path.parent, "RUNID": self.name, "STEPS": steps, "RECIPE": QUICK}
         given |= {name: value for name, value in settings.items() if value != ""}
         script = PROJECT / "sge/cluster.sh"
         given = {name: str(value) for name, value in given.items()}
-        return self.grid.run(self.user, script, *arguments, *options(SETTINGS), **given)
+        submitted = ["env", "-C", self.grid.folder / "shared", script]
+        return self.grid.run(self.user, *submitted, *arguments, *options(SETTINGS), **given)
 
     def start(self, *arguments: str, **settings: object) -> "Run":
         done = self.submit(*arguments, **settings)

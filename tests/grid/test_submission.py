@@ -82,7 +82,9 @@ def test_a_job_asks_for_what_was_said_patterns_and_all(run, grid):
     one = run()
 
     def asked(**settings) -> gridengine.Job:
-        one.start(**settings)
+        done = one.submit(**settings)
+        assert done.returncode == 0, done.stderr
+        assert ("MEMORY is requested as " in done.stderr) == ("MEMORY" in settings)
         told = grid.run("ada", "qstat", "-j", one.job, "-xml").stdout
         grid.run("ada", "qdel", one.job)
         return gridengine.read_job(told)

@@ -2,16 +2,31 @@
 
 import json
 import os
+import resource
 import signal
 
 import psutil
 import pytest
+from conftest import run as command
 from shell import event_tags, lines, processes_of, wait_for
 
 
 def nodes_of(run) -> list[psutil.Process]:
     """The processes of a run's nodes, wherever they hang."""
     return [process for process in processes_of(run) if any(word.endswith("-node") for word in process.info["cmdline"])]
+
+
+def test_a_limit_of_memory_that_is_too_low_is_named_and_not_tried_again(on_this_machine, tmp_path):
+    """The limit is that of a shell, as h_vmem is that of a job."""
+    shell = on_this_machine(WORKERS="1", PS_NODES="1")
+    resource.prlimit(shell.pid, resource.RLIMIT_AS, (700 * 2**20, 700 * 2**20))
+    assert shell.wait(timeout=90) == 1, (tmp_path / "log").read_text()
+    told = "TensorFlow needs more memory than this process may map (700M, by ulimit -v): allow 4G or more"
+    assert told in (tmp_path / "log").read_text() and not (tmp_path / "run/nodes/2").exists()
+    logs = [path.read_text() for path in (tmp_path / "run/logs").iterdir()]
+    assert all(log.count(told) <= 1 for log in logs) and "Traceback" not in str(logs) and "restart" not in str(logs)
+    (why,) = json.loads(command("cluster-status", "--json", "--run", "run", cwd=tmp_path).stdout)["why"]
+    assert why.endswith(f" on 127.0.0.1: {told}")
 
 
 @pytest.mark.long

@@ -243,13 +243,13 @@ def test_what_ended_well_needs_no_explanation(name):
 def test_killed_for_memory():
     used = "killed for memory: it used 204 MB on node1.grid.test, and it requested h_vmem=200M for its one slot; "
     hint = "(h_vmem is multiplied by the slots on each host, and counts mapped memory)"
-    assert why("mem") == f"{used}request more with MEMORY=400M {hint}"
+    assert why("mem") == f"{used}request more with REQUEST='-l h_vmem=400M' {hint}"
 
 
 def test_memory_is_counted_for_each_host_of_a_parallel_job():
     assert why("mem_pe").startswith(
         "killed for memory: it used 458 MB on node1.grid.test, and it requested h_vmem=200M per slot, 800 MB for its "
-        "4 slots, about 400 MB on each host; request more with MEMORY=400M"
+        "4 slots, about 400 MB on each host; request more with REQUEST='-l h_vmem=400M'"
     )
 
 
@@ -257,6 +257,7 @@ def test_several_tasks_on_a_host_share_its_memory():
     tasks = [SOON._replace(host=host, maxvmem=2**30, slots=4, pe="orte") for host in ("n1", "n1", "n1", "n2")]
     job = SOON._replace(host="n2", failed=100, exit_status=137, slots=4, pe="orte")
     assert "killed for memory: it used 3.0 GB on n1" in explain([*tasks, job], {"h_vmem": "1.5G"})
+    assert "request more with REQUEST='-l h_vmem=2G'" in explain([*tasks, job], {"h_vmem": "300M"})
     assert "qdel" in explain([*tasks, job], {"h_vmem": "4G"})
 
 
@@ -405,7 +406,7 @@ def test_what_was_asked_is_taken_from_the_record_and_from_the_caller():
         "h_rt": "5", "h_vmem": "1G", "mem": "2G",
     }  # fmt: skip
     assert accounting.requests("") == {}
-    assert "MEMORY=420M" in why("mem", h_vmem="210M")
+    assert "'-l h_vmem=500M'" in why("mem", h_vmem="210M")
     assert "queue" in why("mem", h_vmem="INFINITY")
 
 

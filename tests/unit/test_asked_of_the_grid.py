@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from clients import recorded
 
+from depthfield import tool
 from depthfield.cluster import attempts, gridengine, keeper, settings, submission, ways
 from depthfield.cluster.gridengine import Complex
 from depthfield.cluster.plan import Node
@@ -75,6 +76,19 @@ def test_paths_that_grid_engine_reads_otherwise_are_refused():
 )
 def test_memory_of_a_node_is_asked_for_as_the_site_counts_it(complexes, slots, asked):
     assert submission.memory(8 * GB, slots, complexes) == ["-l", asked]
+
+
+@pytest.mark.parametrize(
+    ("complexes", "told"),
+    [
+        (site(h_vmem="YES"), "h_vmem=1024M for each slot: a node that uses more is ended"),
+        (site(h_vmem="NO"), "h_vmem=1024M for each slot: a node that uses more is ended"),
+        (site(mem_req="YES"), "mem_req=1024M for each slot: it is reserved, but need not be a limit"),
+        (site(mem_free="NO"), "mem_free=1024M of a host: it only chooses hosts with as much free, and limits nothing"),
+    ],
+)
+def test_what_a_request_for_memory_does_is_told(complexes, told):
+    assert submission.in_words(submission.memory(GB, 1, complexes), complexes) == f"MEMORY is requested as {told}"
 
 
 def test_a_site_without_memory_is_reported():
@@ -190,3 +204,20 @@ def test_a_chief_that_trains_has_the_first_gpu_of_its_host():
     assert [keeper.gpus_of_chief(nodes, allotted) for allotted in (None, ["2", "3"])] == [["1"], ["2"]]
     nodes[2] = nodes[2]._replace(host="*")  # the grid gives each job of its own what it asks for
     assert [keeper.gpus_of_chief(nodes, allotted) for allotted in (None, ["2", "3"])] == [None, ["2", "3"]]
+
+
+@pytest.mark.parametrize(
+    ("status", "announced", "limit", "told"),
+    [
+        (tool.NO_MEMORY, False, 700 * 2**20, "(700M on this host, by h_vmem): ask for 4G or more per slot"),
+        (134, False, 2500 * 2**20, "(2500M on this host, by h_vmem): ask for 5G or more per slot"),
+        (134, True, 2500 * 2**20, None),
+        (134, False, None, None),
+        (1, False, 700 * 2**20, None),
+    ],
+)
+def test_a_node_that_its_limit_of_memory_ends_is_told_from_others(monkeypatch, status, announced, limit, told):
+    monkeypatch.setenv("JOB_ID", "7")
+    monkeypatch.setattr(tool, "memory_limit", lambda: limit)
+    line = told and f"TensorFlow needs more memory than this job may map {told}"
+    assert keeper.too_little_memory(status, announced) == line

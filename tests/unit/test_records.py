@@ -1,6 +1,8 @@
 """Patch files and shards: what goes in comes out, and what is damaged is named."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -289,6 +291,25 @@ def test_shards_that_are_missing_are_named(tmp_path):
     (tmp_path / "train-00000-of-00002.tfrecord").unlink()
     with pytest.raises(Failure, match="shards are missing: train-00000-of-00002.tfrecord; make"):
         list(index.read([kept]))
+
+
+def test_a_shard_that_changes_while_training_is_named_with_the_reason(tmp_path, monkeypatch):
+    write_shards(tmp_path, SIZES[:2])
+    monkeypatch.chdir(tmp_path)
+    shard, other = (Path(f"train-0000{part}-of-00002.tfrecord") for part in (0, 1))
+    drawn = batches.once([photo for photo, _ in index.read([shard, other])], 2)
+    monkeypatch.chdir("/")  # a worker in another folder must find what the chief names
+    list(drawn)
+    whole, shard = (tmp_path / shard).read_bytes(), tmp_path / shard
+    for change, told in (
+        (lambda: shard.write_bytes(whole[:100]), f"{shard}: its size has changed"),
+        (lambda: shard.write_bytes(b"x" * len(whole)), "a photo: Could not parse example input"),
+        (shard.unlink, f"{shard}: no such file"),
+    ):
+        change()
+        with pytest.raises(tf.errors.OpError) as failed:
+            list(drawn)
+        assert re.fullmatch(told, shards.unread(failed.value))
 
 
 def test_a_batch_has_photos_of_one_size_its_superpixels_and_pairs_padded(tmp_path):

@@ -117,6 +117,12 @@ def test_an_attempt_that_ended_has_no_nodes_at_work(run):
     assert [node["state"] for node in found["nodes"]] == ["ended", "ended", "lost"]
 
 
+def test_nodes_that_no_attempt_could_start_are_the_reason(run):
+    (run / "nodes/2/state").write_text("ended with status 1 after 9 s\n")
+    (run / "nodes/2/failed").write_text("worker 0 on bert: too little\n")
+    assert status.of(run)["why"] == ["worker 0 on bert: too little"]
+
+
 def test_a_job_that_has_not_begun_waits(run):
     (run / "nodes/2/state").write_text("ended with status 99 after 9 s\n")
     (run / "job").write_text("42\n")
@@ -205,6 +211,7 @@ def test_the_array_jobs_of_nodes_are_asked_about_too(run, grid):
     grid("qacct", cases)
     job, worker = (line for line in status.of(run)["why"] if "deleted with qdel" not in line)
     assert job.startswith("job 41: failed (exit status 1)") and worker.startswith("job 43: killed for memory")
+    assert " WORKER_REQUEST='-l h_vmem=400M'" in worker
 
 
 def test_a_job_in_the_error_state_is_explained(run, grid):

@@ -181,6 +181,29 @@ def stored(data) -> list[index.Photo]:
     return [photo for photo, _ in index.read(sorted((data / "rooms/records").glob("train-*")))]
 
 
+OF_A_WORKER = """Graph execution error:
+
+Detected at node DatasetToSingleElement defined at (most recent call last):
+<stack traces unavailable>
+Error in user-defined function passed to ParallelMapDatasetV2:3 transformation with iterator: Iterator::Root::Prefetch\
+::ParallelMapV2::Zip[2]::ForeverRepeat[0]::MemoryCacheImpl::PaddedBatchV2::ParallelMapV2: /far/train-00000-of-00003\
+.tfrecord; No such file or directory
+\t [[{{node DatasetToSingleElement}}]]
+Additional GRPC error information from remote target /job:worker/replica:0/task:1 while calling /tensorflow.eager.\
+EagerService/Enqueue:
+"""
+
+
+def test_a_worker_that_cannot_read_a_shard_is_named_with_its_host(tmp_path, monkeypatch):
+    def fails(*_):
+        raise tf.errors.NotFoundError(None, None, OF_A_WORKER)
+
+    monkeypatch.setattr(chief, "Training", fails)
+    cluster = {"chief": ["node1:0"], "ps": ["node1:4001"], "worker": ["node2:4002", "node3:4003"]}
+    with pytest.raises(Failure, match=r"^worker 1 on node3: cannot read /far/train-00000-of-00003\.tfrecord: no such "):
+        chief.train(RECIPE, tmp_path / "run", [], cluster, None, None)
+
+
 def test_errors_on_the_held_out_photos_have_the_deviations_stated(prepared):
     model = new_state().model
     validation = Validation(model, stored(prepared), 2, calibrate=True)

@@ -27,6 +27,7 @@ SKEW = 5  # seconds between the clocks of two hosts
 
 FULL = 0.85  # share of the allowed memory: a job killed above it ran out. qacct has samples, not the true peak
 CROWDED = 0.6  # share of the allowed memory: a job that fails above it may have been refused an allocation
+SPARE = 1.25  # times the memory that was used on a host, to be asked for
 LATE = 120  # seconds after a time limit in which a kill counts as caused by it: `notify` delays a kill by a minute
 
 AT_LIMIT, AFTER_JOB, RESCHEDULED, ASKED_FOR_ERROR = 37, 100, 25, 30  # values of `failed` for jobs that ran
@@ -423,8 +424,10 @@ def _memory(record: Record, asked: dict[str, str], crowd: Crowd) -> str:
         total = _bytes(each) * slots
         whole = f"it requested h_vmem={each} per slot, {_size(total)} for its {slots} slots"
         whole += f", about {_size(crowd.allowed)} on each host" if crowd.allowed < total else ""
+    # The accounting has samples: the peak that ended it was higher.
+    enough = _rounded_up(max(2 * _bytes(each), SPARE * crowd.used * _bytes(each) / crowd.allowed))
     return (
-        f"it used {_size(crowd.used)} on {crowd.host}, and {whole}; request more with MEMORY={_twice(each)} "
+        f"it used {_size(crowd.used)} on {crowd.host}, and {whole}; request more with REQUEST='-l h_vmem={enough}' "
         "(h_vmem is multiplied by the slots on each host, and counts mapped memory)"
     )
 
@@ -529,9 +532,9 @@ def _bytes(text: str | None) -> int | None:
     return None
 
 
-def _twice(text: str) -> str:
-    number, unit = re.fullmatch(r"([\d.]+)(\D*)", text).groups()
-    return f"{2 * float(number):.10g}{unit}"
+def _rounded_up(count: float) -> str:
+    """Format bytes as qsub takes them, to the next 100M below 1G, to the next 1G above: 400M, 2G."""
+    return f"{math.ceil(count / 2**30)}G" if count > 1000 * 2**20 else f"{math.ceil(count / 2**20 / 100) * 100}M"
 
 
 def _name(number: signal.Signals) -> str:

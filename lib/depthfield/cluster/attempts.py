@@ -2,8 +2,8 @@
 
 Besides the nodes' announcements, the folder holds: `job` and `origin`, to which job it belongs; `from`, the step it
 starts at; `hosts` and `plan.tsv`; `array-jobs`, the ids of its nodes' jobs; `state`, one line for people, and `why`,
-what it leaves open; `stop`, a request to end; `lost`, the hosts that its watcher has lost; `claim`, who decides what
-follows; and `avoid`, the hosts that the next attempt must avoid.
+what it leaves open; `stop`, a request to end; `failed`, why no further attempt would start its nodes; `lost`, the hosts
+that its watcher has lost; `claim`, who decides what follows; and `avoid`, the hosts that the next attempt must avoid.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from depthfield.tool import Failure
 
 NO_CHECKPOINT = "none"
 ARRAY_JOBS = "array-jobs"
+UNSTARTED = "failed"
 ALLOWED = 3  # attempts in a row without a new checkpoint
 WELL = ("ended: trained", "ended: stopped as asked")  # how the state of such an attempt begins
 AVOID_SECONDS = 3600  # for a lost host: Grid Engine takes minutes to notice, and still sends jobs there

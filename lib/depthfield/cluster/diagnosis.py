@@ -17,12 +17,14 @@ def of_ended(job: str, nodes: Iterable[str] = ()) -> list[str]:
 
     Nodes that the owner deleted are left out, because that is how an attempt ends.
     """
-    found = _of(job)
+    found, nodes = _of(job), list(nodes)
     for array in nodes:
         with suppress(Failure):
             ends = accounting.of(array)
             by_itself = [end for end in ends if end.deleted_by is None or end.deleted_by.partition("@")[0] != end.owner]
-            found += _explained(array, by_itself)
+            of_workers = array == nodes[-1]  # they are submitted last
+            setting = "WORKER_REQUEST" if of_workers else "PS_REQUEST"
+            found += [line.replace(" REQUEST='", f" {setting}='") for line in _explained(array, by_itself)]
     return found
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from depthfield import files, tool
 from depthfield.cluster import announcements, attempts, grid, takeover
 from depthfield.cluster.node import WATCHER_LOST
 from depthfield.cluster.plan import Node
@@ -46,6 +47,7 @@ def keep(node: Kept, environment: Mapping[str, str] = os.environ) -> None:
         signal.signal(number, signal.SIG_IGN)
     signals = Signals(signal.SIGTERM, signal.SIGINT)
     folder = announcements.folder(node.run, node.attempt)
+    mine = folder, node.role, node.index, announcements.token(node.run)
     for restart in range(RESTARTS + 1):
         say(f"---- attempt {node.attempt}, {time.strftime('%F %T')}, {socket.gethostname()}{of_job(environment)}")
         child = Child(command(node), env=with_gpus(node, environment))
@@ -60,12 +62,28 @@ def keep(node: Kept, environment: Mapping[str, str] = os.environ) -> None:
                 who = f"{node.role} {node.index} on {node.host}, process {os.getpid()}"
                 takeover.after_loss(node.run, folder, node.job, node.watcher.rpartition(":")[0], who)
             return
+        if short := too_little_memory(child.status, announced=announcements.read(*mine) is not None):
+            where = f"{node.role} {node.index} on {node.host}"
+            files.write_text(folder / attempts.UNSTARTED, f"{where}: {short}\n")  # watch-nodes ends the attempt
+            if child.status != tool.NO_MEMORY:  # with which the node has said so
+                say(short)
+            return
         if node.role == "ps" or node.reduces or restart == RESTARTS:
             break
         say(f"{node.role}-{node.index} ended with status {child.status}; restart {restart + 1} of {RESTARTS}")
         time.sleep(PAUSE_SECONDS)
     if folder.exists() and not attempts.ended(folder):
         (folder / f"{node.role}-{node.index}.failed").touch()  # watch-nodes looks for it
+
+
+def too_little_memory(status: int, announced: bool) -> str | None:
+    """Return what to say of a node that ended for its limit of memory, None if it ended for another reason.
+
+    TensorFlow aborts if it cannot start its threads; one that has announced itself had them.
+    """
+    aborted = status == 128 + signal.SIGABRT and not announced
+    limit = tool.memory_limit()
+    return tool.needs_memory(limit) if limit and (aborted or status == tool.NO_MEMORY) else None
 
 
 def of_job(environment: Mapping[str, str]) -> str:

@@ -19,6 +19,7 @@ from depthfield.cluster.announcements import Announcement
 from depthfield.cluster.processes import living
 from depthfield.tool import Failure, UsageError
 
+WITH_ATTEMPT = "with its attempt"
 LOOK_SECONDS = 0.5  # between two checks of the process that started us
 MEASURE_SECONDS = 5
 LOG_SECONDS = 30
@@ -126,8 +127,12 @@ def serve(start: Start, work: Work | None = None) -> NoReturn:
         if mine:
             with contextlib.suppress(OSError):
                 announcements.withdraw(folder, start.role, start.index, mine)
-    tool.say(f"{start.role} {start.index} ended: {end}")
+    _tell_end(start, end)
     os._exit(status)  # TensorFlow's server cannot be shut down: a normal exit ends in a segmentation fault
+
+
+def _tell_end(start: Start, why: str) -> None:
+    tool.say(f"{start.role} {start.index} ended{'' if why == WITH_ATTEMPT else ':'} {why}")
 
 
 def _told(state: dict) -> tuple[str, int]:
@@ -141,7 +146,7 @@ def _ending_directly(start: Start, state: dict) -> Iterator[None]:
 
     def end(number: int, frame: object) -> NoReturn:
         why, status = ("interrupted", tool.DONE) if number == signal.SIGINT else _told(state)
-        tool.say(f"{start.role} {start.index} ended: {why}")
+        _tell_end(start, why)
         os._exit(status)
 
     heeded = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
@@ -171,7 +176,7 @@ def _hold_lifeline(start: Start, token: str, state: dict) -> None:
 
     def answer() -> None:
         lost = lifeline.answer(connection, lambda: dict(state))
-        state["end"] = f"the {'host of the ' if lost else ''}watcher of this attempt is gone"
+        state["end"] = "the host of watch-nodes does not answer" if lost else WITH_ATTEMPT
         state["status"] = WATCHER_LOST if lost else tool.DONE
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -190,7 +195,11 @@ def _work(start: Start, folder: Path, mine: Announcement, work: Work, state: dic
         work(cluster)
     except Failure as failure:
         state.update(end=str(failure), status=tool.FAILED)
-    except BaseException:
+    except BaseException as error:
+        if (limit := tool.memory_limit()) and tool.lacks_memory(error):
+            state.update(end=tool.needs_memory(limit), status=tool.NO_MEMORY)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         traceback.print_exc()
         state.update(end="it failed", status=tool.FAILED)
     else:
@@ -218,8 +227,8 @@ def _live(who: str, me: psutil.Process, starter_lives: Callable[[], bool], state
 def _server(start: Start, port: int):
     """Start TensorFlow's server for this node only: the chief names the other nodes when it connects."""
     without_proxies()
-    import tensorflow as tf
-
+    with tool.hushed():
+        import tensorflow as tf
     cores = start.threads or tool.cores()
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=cores,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from depthfield.cluster import announcements, plan, settings, ways
+from depthfield.cluster import announcements, attempts, plan, settings, ways
 from depthfield.cluster.plan import Node
 from depthfield.cluster.processes import living
 from depthfield.tool import Failure, detail, showing
@@ -45,7 +45,7 @@ def start_nodes(
             place.tend(of)
             time.sleep(LOOK_SECONDS)
     except Failure as failure:  # nothing needs to wait for nodes that cannot start
-        (of.folder / "failed").write_text(f"{failure}\n")
+        (of.folder / attempts.UNSTARTED).write_text(f"{failure}\n")
         raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -104,7 +104,9 @@ def _state(status: dict, here: Path | None, now: float) -> str:
 
 
 def _why(status: dict, run: Path, here: Path | None) -> list[str]:
-    """Explain why a run waits, is silent or has failed, as far as its log and Grid Engine know."""
+    """Explain why a run waits, is silent or has failed, as far as its nodes, its log and Grid Engine know."""
+    if here and attempts.ended(here) and (unstarted := attempts.text(here / attempts.UNSTARTED)):
+        return [unstarted]
     job = status["job"] if gridengine.present() else None
     if here is None or _waits(run, here):
         found = diagnosis.of_waiting(job) if job else []

@@ -14,6 +14,7 @@ from depthfield.tool import Failure, UsageError, inform, line, say, show, showin
 
 # Names that sites use for memory; limits on a job's own use come first.
 MEMORY_COMPLEXES = ("h_vmem", "m_mem_free", "mem_req", "virtual_free", "mem_free", "h_rss")
+LIMITING = ("h_vmem", "h_rss")  # those by which Grid Engine ends a job that uses more
 LOAD_VALUES = ("mem_", "virtual_", "swap_", "load_", "np_load", "cpu=", "num_proc")  # reported by the hosts themselves
 MAKES_RUN = "rooms-small"  # the run of make's targets where nothing names another
 POLL_SECONDS = 1
@@ -79,6 +80,19 @@ def memory(size: int, slots: int, complexes: Mapping[str, gridengine.Complex]) -
     raise Failure("MEMORY: this grid has no complex for memory; use the site's own request in REQUEST (see qconf -sc)")
 
 
+def in_words(request: Sequence[str], complexes: Mapping[str, gridengine.Complex]) -> str:
+    """Say what a request that `memory` returned does on a site with these complexes."""
+    asked = request[-1]
+    name = asked.partition("=")[0]
+    if name in LIMITING:
+        does = "for each slot: a node that uses more is ended"
+    elif complexes[name].consumable == "YES":
+        does = "for each slot: it is reserved, but need not be a limit"
+    else:
+        does = "of a host: it only chooses hosts with as much free, and limits nothing"
+    return f"MEMORY is requested as {asked} {does}"
+
+
 def submit(settings: Settings, script: Path, arguments: Sequence[str]) -> str:
     """Submit `script` as a job with these settings and arguments, and say how to watch and stop it; returns its id.
 
@@ -115,6 +129,8 @@ def submit(settings: Settings, script: Path, arguments: Sequence[str]) -> str:
     else:
         what = f"it submits {ps} ps and {nodes(settings) - 1 - ps} workers when it starts; waiting for a slot"
     inform(f"run {settings.run}, job {job}: {what}")
+    if settings.memory:
+        inform(in_words(_memory(settings), gridengine.complexes()))
     if not settings.pe and (offered := usable_environments()):
         inform(f"in a parallel environment all nodes start together; to use one, set PE={' or PE='.join(offered)}")
     _warn_of_hosts()

@@ -140,7 +140,8 @@ def attend(watch: Watch, command: Sequence[str]) -> int:
     """Run `command` while watching; returns its exit status, 128 + N if signal N ended it, BROKEN if the cluster broke.
 
     SIGTERM, SIGINT, SIGHUP and SIGUSR2 reach the command as SIGTERM, SIGUSR1 as itself. It ends with our starter. If
-    the nodes could not be started, the status is tool.FAILED: another attempt would not start them either.
+    the nodes could not be started, or they or the command lack memory, the status is tool.FAILED: another attempt would
+    end in the same way.
     """
     signals = Signals(*STOPPING, signal.SIGUSR1)
     starter = os.getppid()
@@ -161,7 +162,7 @@ def attend(watch: Watch, command: Sequence[str]) -> int:
             due = now + TOLD_SECONDS
             with contextlib.suppress(OSError):  # a disk that does not answer for a while must not either
                 watch.look()
-                if unstarted is None and (unstarted := attempts.text(watch.folder / "failed")):
+                if unstarted is None and (unstarted := attempts.text(watch.folder / attempts.UNSTARTED)):
                     _say(f"the nodes could not be started: {unstarted}")
                     asked.append(signal.SIGTERM)
                 if deadline is None and announcements.stop_asked(watch.folder):
@@ -177,7 +178,10 @@ def attend(watch: Watch, command: Sequence[str]) -> int:
             child.send(signal.SIGKILL)
         child.wait(LOOK_SECONDS, signals)
     status = child.status
-    if unstarted:
+    if status == tool.NO_MEMORY and not unstarted:
+        short = tool.needs_memory(tool.memory_limit() or 0)
+        files.write_text(watch.folder / attempts.UNSTARTED, f"{Path(command[0]).name} on {watch.mine.host}: {short}\n")
+    if unstarted or status == tool.NO_MEMORY:
         return tool.FAILED
     patience = time.monotonic() + GRACE_SECONDS
     while reason is None and status == tool.FAILED and time.monotonic() < patience:

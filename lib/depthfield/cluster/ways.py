@@ -150,12 +150,12 @@ class ParallelEnvironment:
 
     def lose(self, lost: Sequence[str]) -> bool:
         """Continue without these hosts; False if too few are left."""
-        say(f"continuing without {' '.join(lost)}")
         self.lines = [line for line in self.lines if line.split()[0] not in lost]
         places = sum(host.slots // self.settings.slots_per_node for host in self._hosts()) - 1
         if places < (2 if self.ps else 1):
-            say("too few hosts are left")
+            say(f"too few hosts are left without {' '.join(lost)}")
             return False
+        say(f"continuing without {' '.join(lost)}")
         if not self.ps:
             self.workers = min(self.workers, places + 1)
             return True
@@ -200,7 +200,7 @@ class ArrayJobs:
                 continue
             command = attempt.keep_node(self.settings.home, role, "--job", self.job)
             asked = [*submission.of_nodes(self.settings), *request]
-            options = ["-b", "y", "-j", "y", "-r", "n", "-o", "/dev/null", "-t", f"1-{count}"]
+            options = ["-b", "y", "-cwd", "-j", "y", "-r", "n", "-o", "/dev/null", "-t", f"1-{count}"]
             options += ["-N", f"{role}-{self.settings.run.name}", *submission.verify(asked), *asked]
             try:
                 self.submitted.append(gridengine.submit([*options, *command], avoid))

@@ -30,7 +30,7 @@ class Photo(NamedTuple):
     group: str  # photos of a group show the same place
     settings: Settings
     digest: str  # of its record
-    shard: Path
+    shard: Path  # absolute: workers on other hosts, in other folders, read it too
     offset: int  # position of its record in the shard, bytes
     length: int
 
@@ -42,11 +42,11 @@ def read(paths: Sequence[Path], fields: Sequence[str] = ()) -> Iterator[tuple[Ph
     """
     complete(paths)
     for shard in paths:
-        offset = BEFORE
+        offset, place = BEFORE, shard.absolute()
         for serialized, example in shards.examples(shard, ("source", "group", "settings", *fields)):
             source, group, settings = (example[name].decode() for name in ("source", "group", "settings"))
             digest = hashlib.sha256(serialized).hexdigest()[:16]
-            yield Photo(source, group, Settings.from_json(settings), digest, shard, offset, len(serialized)), example
+            yield Photo(source, group, Settings.from_json(settings), digest, place, offset, len(serialized)), example
             offset += len(serialized) + BEHIND + BEFORE
 
 

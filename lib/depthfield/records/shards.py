@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from depthfield.records.patches import Patch
 from depthfield.tool import Failure
 
 VERSION = 2
+DATASET = re.compile(r"(?m)^.* with iterator: \S+: (.+)$")  # what TensorFlow says of an error in one
+NOISE = ("Graph execution error:", "Detected at node ", "<stack traces unavailable>")  # what it says before it
+NO_FILE = "No such file or directory"
 DEPTH_STEPS = 65535  # a depth map is stored in 16 bits; 0 is no measurement
 
 
@@ -162,7 +166,26 @@ def explanation(error: tf.errors.OpError) -> str:
         return f"made by another version of to-tfrecord (this one reads version {VERSION}); make it again"
     if isinstance(error, tf.errors.DataLossError):
         return "truncated or damaged; make it again with to-tfrecord"
-    return "not a TFRecord shard of to-tfrecord: " + error.message.splitlines()[0]
+    return "not a TFRecord shard of to-tfrecord: " + words(error)
+
+
+def words(error: tf.errors.OpError) -> str:
+    """Return what one of TensorFlow's long error messages says, in one line."""
+    if of_dataset := DATASET.search(error.message):
+        return of_dataset[1]
+    lines = [re.sub(r"^\{\{.*?\}\} ", "", line.strip()) for line in error.message.splitlines()]
+    return next((line for line in lines if line and not line.startswith(NOISE)), "no reason given")
+
+
+def unread(error: tf.errors.OpError) -> str:
+    """Return what training could not read, and why: `FILE: no such file`."""
+    said = words(error)
+    if match := re.fullmatch(r"(/.+); (.+)", said):
+        file, reason = match.groups()
+        return f"{file}: {'no such file' if reason == NO_FILE else reason}"
+    if match := re.search(r'input file "(.+?)" has body length', said):
+        return f"{match[1]}: its size has changed"
+    return f"a photo: {said.partition(', value: ')[0]}"  # the value is the whole record
 
 
 def write(shard: Path, examples: Iterable[bytes]) -> None:

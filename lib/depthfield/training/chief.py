@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from depthfield import files, lease, tool
 from depthfield.network import model as models
 from depthfield.records import batches
 from depthfield.records.augmentation import Augmentation
+from depthfield.records.shards import unread
 from depthfield.tool import Failure, detail, inform, say, show, showing
 from depthfield.training import checkpoints, provenance, rounds, survey, transfer
 from depthfield.training import recipe as recipes
@@ -26,6 +28,10 @@ from depthfield.training.validation import Validation
 from depthfield.training.workers import Cluster, Cut, Here
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # see Stop
+UNREAD = (
+    tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError
+)  # fmt: skip
+WORKER = re.compile(r"remote target /job:worker/replica:0/task:(\d+)")
 PATIENCE_SECONDS = 5  # for running rounds when training stops early
 
 
@@ -53,9 +59,19 @@ def train(
         raise Failure(
             f"{run}: lost a node of the cluster ({cause(error)}); run the same command to continue"
         ) from None
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
-        reason = error.message.splitlines()[0]
-        raise Failure(f"{run}: cannot read a photo ({reason}); do not change shards while training") from None
+    except UNREAD as error:
+        raise Failure(
+            f"{reader(error, cluster or {})}cannot read {unread(error)}; shards must stay as they are while training, "
+            "on a disk that all hosts share"
+        ) from None
+
+
+def reader(error: tf.errors.OpError, cluster: dict[str, list[str]]) -> str:
+    """Return which worker could not read, `worker 0 on HOST: `, from an error of its step; nothing for the chief."""
+    if match := WORKER.search(error.message):
+        index = int(match[1])
+        return f"worker {index} on {cluster['worker'][index].rpartition(':')[0]}: "
+    return ""
 
 
 @showing("joining the cluster")

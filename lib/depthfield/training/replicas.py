@@ -24,7 +24,7 @@ from tensorflow.python.eager import context
 from depthfield.cluster.node import rearm, without_proxies
 from depthfield.network import model as models
 from depthfield.network.model import DepthField
-from depthfield.records import batches
+from depthfield.records import batches, shards
 from depthfield.records.augmentation import Augmentation
 from depthfield.records.index import Photo
 from depthfield.records.patches import Settings
@@ -120,7 +120,7 @@ class Replicas(Here):
             "step": self.first,
             "age": int(self.state.age.numpy()),
             "frozen": sorted(self.frozen),
-            "photos": [photo._replace(shard=str(photo.shard.absolute())) for photo in photos],
+            "photos": [photo._replace(shard=str(photo.shard)) for photo in photos],
         }
         self.told_text(json.dumps(what))
         self.tell_variables()
@@ -199,5 +199,5 @@ def digest(model: DepthField) -> str:
 
 def cause(error: tf.errors.OpError) -> str:
     """Return the reason in one of TensorFlow's long error messages."""
-    lines = error.message.splitlines() or [""]
-    return next((line.removeprefix(ABORTED) for line in lines if line.startswith(ABORTED)), lines[0])
+    aborted = (line.removeprefix(ABORTED) for line in error.message.splitlines() if line.startswith(ABORTED))
+    return next(aborted, shards.words(error))
