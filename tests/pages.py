@@ -26,8 +26,8 @@ LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*|(?<=[\[(])--[a-z][a-z-]*")
 HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 SEPARATORS = {"|", "||", "&&", ";", "&"}
-FAMILIAR = {"cat", "column", "echo", "export", "pip", "printf", "python3", "qconf", "qsub"}  # programs that are not ours
-ELSEWHERE = {"PARTS", "REAL", "GRID_DIR", "GRID_REQUIRED", "ATTEMPT", "RUN", "PATH"}  # settings that no list of them has
+FAMILIAR = {"cat", "column", "echo", "export", "pip", "printf", "python3", "qconf", "qsub"}  # not ours
+ELSEWHERE = {"PARTS", "REAL", "GRID_DIR", "GRID_REQUIRED", "ATTEMPT", "RUN", "PATH"}  # in no list
 
 
 class Block(NamedTuple):
