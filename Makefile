@@ -71,8 +71,8 @@ training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--st
 	$(if $(SUM_FREQ),--set summary_seconds=$(SUM_FREQ)) $(changes)
 records = $(DATA_DIR)/$(DATASET)/records
 
-.PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce predict export \
-	tb report compare man install-user uninstall-user wheel demo test test-long test-ecosystem lint working-notes trial \
+.PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce \
+	reproducible predict export tb report compare man install-user uninstall-user wheel demo test test-long test-ecosystem lint working-notes trial \
 	grid-packages test-packages grid-test grid-demo bench-grid bench-field bench-scale
 
 help: ## show this help
@@ -133,13 +133,24 @@ evaluate: install ## score the run RUNID on the test photos of DATASET
 superpixels_of_nyu := 768
 superpixels_of_make3d1 := 2042
 superpixels_of_make3d2 := 2042
+protocols_of_nyu := nyu nyu-eigen
+protocols_of_rooms := nyu nyu-eigen
+protocols_of_make3d1 := make3d-c1 make3d-c2
+protocols_of_make3d2 := make3d-c1 make3d-c2
+protocols = $(or $(protocols_of_$(DATASET)),nyu nyu-eigen make3d-c1 make3d-c2)
 reproduce: SUPERPIXELS := $(or $(SUPERPIXELS),$(superpixels_of_$(DATASET)))
 reproduce: INIT := $(or $(INIT),$(if $(filter fcsp,$(RECIPE)),imagenet))
 reproduce: PROTOCOL := $(or $(PROTOCOL),$(if $(filter make3d%,$(DATASET)),make3d-c1 make3d-c2,nyu))
-reproduce: download preprocess convert train ## download to train, then scores beside the paper's: make reproduce DATASET=nyu RECIPE=fcsp
+reproduce: reproducible download preprocess convert train ## download to train, then scores beside the paper's: make reproduce DATASET=nyu RECIPE=fcsp
 	@status=0; for protocol in $(PROTOCOL); do \
 	bin/score-depth --protocol $$protocol --published --run $(RUN_DIR)/$(RUNID) \
 		--save $(RUN_DIR)/$(RUNID)/$$protocol.json $(DATA_DIR)/$(DATASET)/raw || status=$$?; done; exit $$status
+
+# Before hours of preparation: recipe, settings, first weights and protocols.
+reproducible: install
+	@wrong='$(filter-out $(protocols),$(PROTOCOL))'; test -z "$$wrong" || \
+		{ echo "PROTOCOL takes some of $(protocols) for $(DATASET), not $$wrong" >&2; exit 2; }
+	bin/train-depth --check $(training)
 
 .NOTPARALLEL: # each step of reproduce reads the output of the one before
 
