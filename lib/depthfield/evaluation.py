@@ -68,6 +68,8 @@ def examine(
             see(photo, example, predicted, field[-1])
     if not field:
         raise Failure("the shards hold no photo with measured depth; make them again with make-patches and to-tfrecord")
+    if doubt := scoring.doubt(field):
+        say(f"{run}: {doubt}")
     if known:
         say(f"{known} of these photos were used to train {run}: these are not test scores")
     within = {f"within {number} σ": calibration.within(counted, number) for number in (1, 2)}

@@ -26,6 +26,13 @@ def test_pooled_weighs_pixels_and_the_mean_weighs_images():
     assert summary["images"] == 2 and summary["pixels"] == 101
 
 
+@pytest.mark.parametrize(("factor", "told"), [(1000, "1e+03"), (0.05, "0.05"), (9, None), (0.2, None)])
+def test_a_wrong_unit_shows_by_the_ratio_of_predicted_to_measured_depth(factor, told):
+    truth = np.array([[1.0, 2.0, NAN]])
+    found = scoring.doubt([scoring.tally(truth * factor, truth), scoring.tally(truth * NAN, truth)])
+    assert found == (told and f"predicted depth is {told} times the measured, in the median: is a scale wrong?")
+
+
 def test_what_has_no_prediction_is_reported_as_coverage_and_not_scored():
     summary = scoring.summary([scoring.tally(np.array([1.0, NAN, 0.0, 1.0]), np.array([1.0, 1.0, 1.0, NAN]))])
     assert summary["coverage"] == pytest.approx(1 / 3) and summary["pooled over pixels"]["rel"] == 0
