@@ -12,7 +12,7 @@ MODEL      ?= small
 RECIPE     ?= $(MODEL)#          recipe in lib/recipes, or path of a .toml file (old name: MODEL)
 RUNID      ?= $(DATASET)-$(notdir $(basename $(RECIPE)))#  name of the run, its folder in RUN_DIR
 SET        ?=#                   changes to the recipe's settings: SET="loss=unary seed=1"
-PROTOCOL   ?=#                   reproduce: score-depth's protocols [those of the paper for DATASET]
+PROTOCOL   ?=#                   reproduce: score-depth's protocols [those of the paper]; compare: one, with the paper's rows
 INIT       ?=#                   train: start with weights of a run, a file or imagenet [reproduce RECIPE=fcsp: imagenet]
 STEPS      ?=#                   total number of training steps [the recipe's]
 BATCHSIZE  ?=#                   photos per step of one worker [the recipe's]
@@ -162,7 +162,7 @@ report: install ## write one HTML page about the run RUNID, with the test photos
 	bin/report-run $(RUN_DIR)/$(RUNID) $(wildcard $(records)/test-*.tfrecord)
 
 compare: install ## print a table of RUNS: make compare FORMAT=markdown
-	@bin/compare-runs --format $(FORMAT) $(or $(RUNS),$(patsubst %/,%,$(wildcard $(RUN_DIR)/*/)))
+	@bin/compare-runs --format $(FORMAT) $(if $(PROTOCOL),--scores $(PROTOCOL) --published) $(or $(RUNS),$(patsubst %/,%,$(wildcard $(RUN_DIR)/*/)))
 
 export: install ## write the run RUN as a TensorFlow SavedModel, RUN/model: make export RUN=runs/first
 	bin/export-model --run $(RUN)
