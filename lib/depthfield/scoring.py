@@ -95,8 +95,9 @@ def summary(tallies: list[Tally]) -> dict:
 def table(summaries: dict[str, dict]) -> str:
     """Format summaries by name as a table. The share of scored pixels is rounded down: 100.0% means all."""
     averages = itertools.product(summaries, AVERAGES)
-    lines = columns((f"{name}, {average}", summaries[name][average]) for name, average in averages)
-    for name, scored in summaries.items():
+    lines = columns((f"{called(name, summaries)}, {av}", summaries[name][av]) for name, av in averages)
+    for method, scored in summaries.items():
+        name = called(method, summaries)
         pixels, measured = scored["pixels"], scored["measured"]
         share = f"{1000 * pixels // measured / 10:.1f}%"
         lines.append(f"{name}, scored: {share} of the measured pixels, {pixels} of {measured}")
@@ -105,6 +106,11 @@ def table(summaries: dict[str, dict]) -> str:
             mark = "" if scored["calibrated"] else ", not calibrated"
             lines.append(f"{name}, errors: {', '.join(shares)} (a Gaussian's: 68.3%, 95.4%){mark}")
     return "\n".join(lines)
+
+
+def called(method: str, summaries: dict[str, dict]) -> str:
+    """Return what to call a method in a table: the "field" of a run that was trained without one is its `unary`."""
+    return "unary" if summaries[method].get("loss") == "unary" else method
 
 
 def columns(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:
