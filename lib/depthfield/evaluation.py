@@ -41,9 +41,9 @@ def examine(
 
     Calls `see` for each photo with the FIELDS of its example, its prediction and the tally of that. The summary of the
     run also has the step of its checkpoint, the number of its training photos, its loss, a digest of the test photos,
-    and the shares of pixels within one and two standard deviations. Photos without a measured pixel are named on stderr, and so
-    is the number of those that the run was trained on. Raises Failure for photos made with other settings than the
-    run's.
+    and the shares of pixels within one and two standard deviations. Photos without a measured pixel are named on
+    stderr, and so is the number of those that the run was trained on. Raises Failure for photos made with other
+    settings than the run's.
     """
     predictor.introduce(uncertainty=True)
     run, digests = predictor.run, []
@@ -117,8 +117,8 @@ def by_protocol(
 ) -> tuple[dict[str, dict], int]:
     """Return protocols.score of "field" (the run) and "mean depth" on the test photos of the dataset folder `raw`.
 
-    `how` is one of fill.FILLS; for `which` see Predictor. "field" also has its steps, its number of training photos, its
-    loss and the weights it started with.
+    `how` is one of fill.FILLS; for `which` see Predictor. "field" also has its steps, its number of training photos,
+    its loss and the weights it started with.
     """
     predictor, photos = Predictor(run, how, which), protocols.samples(name, raw, limit)
     predictor.introduce(uncertainty=False)
