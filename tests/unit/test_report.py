@@ -96,12 +96,14 @@ def test_settings_that_differ_between_runs_of_one_recipe_have_columns_and_column
 def test_runs_that_differ_only_in_seed_are_joined_and_what_one_lacks_is_missing(tmp_path):
     runs = [seeded(tmp_path, name, *more) for name, more in (("a", (0, 0.2)), ("b", (1, 0.3)), ("u", (2, 0, "unary")))]
     runs.append(seeded(tmp_path, "v", 3, 0.4, "unary"))
+    runs.append(seeded(tmp_path, "other", 0, 0.5, survey__json={"digest": "of other photos"}))
     rows = tables.over_seeds(runs, [run.settings | tables.row(run, run.path.name) for run in runs])
     columns = tables.columns("run,loss,n,rel,rms", runs)
     lines = [" ".join(line.split()) for line in tables.text(rows, columns).splitlines()]
-    assert lines[1:] == ["a and 1 more answer 2 0.250 ± 0.071 0.300", "u and 1 more unary 2 - -"]
+    assert lines[1:3] == ["a and 1 more answer 2 0.250 ± 0.071 0.300", "u and 1 more unary 2 - -"]
+    assert lines[3:] == ["other answer 1 0.500 0.300"]
     assert r"0.250 $\pm$ 0.071" in tables.latex(rows, columns)
-    (first, _) = csv.DictReader(io.StringIO(tables.comma_separated(rows, columns)))
+    first, *_ = csv.DictReader(io.StringIO(tables.comma_separated(rows, columns)))
     assert float(first["rel"]) == 0.25 and float(first["rel_sd"]) == pytest.approx(0.0707, abs=1e-4)
 
 

@@ -107,12 +107,13 @@ def columns(names: str | None, runs: Sequence[Run]) -> list[Column]:
 def over_seeds(runs: Sequence[Run], rows: Sequence[dict]) -> list[dict]:
     """Join the rows of runs that differ only in their seed, with their number as `n` and a Spread of each number.
 
-    A number that one of them lacks is missing; a text is kept if it is the same for all.
+    Runs with other photos, first weights or numbers of nodes stay apart. A number that one of them lacks is missing; a text is kept if it is the same for all.
     """
     groups: dict[str, list[dict]] = {}
     for run, each in zip(runs, rows, strict=True):
         alike = {key: value for key, value in run.settings.items() if key not in ("seed", *recipes.MAY_CHANGE)}
-        groups.setdefault(repr((run.recipe, sorted(alike.items()), run.steps)), []).append(each)
+        begun = (run.recipe, run.steps, run.begun_with, run.survey.get("digest"), each["workers"], each["ps"])
+        groups.setdefault(repr((*begun, sorted(alike.items()))), []).append(each)
     joined = []
     for group in groups.values():
         hosts = list(dict.fromkeys(host for each in group for host in each["hosts"] or ()))
