@@ -107,7 +107,8 @@ def columns(names: str | None, runs: Sequence[Run]) -> list[Column]:
 def over_seeds(runs: Sequence[Run], rows: Sequence[dict]) -> list[dict]:
     """Join the rows of runs that differ only in their seed, with their number as `n` and a Spread of each number.
 
-    Runs with other photos, first weights or numbers of nodes stay apart. A number that one of them lacks is missing; a text is kept if it is the same for all.
+    Runs with other photos, first weights or numbers of nodes stay apart. A number that one of them lacks is missing; a
+    text is kept if it is the same for all.
     """
     groups: dict[str, list[dict]] = {}
     for run, each in zip(runs, rows, strict=True):
