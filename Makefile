@@ -12,7 +12,7 @@ MODEL      ?= small
 RECIPE     ?= $(MODEL)#          recipe in lib/recipes, or path of a .toml file; old name: MODEL [small]
 RUNID      ?= $(DATASET)-$(notdir $(basename $(RECIPE)))#  name of the run, its folder in RUN_DIR [DATASET-RECIPE]
 SET        ?=#                   changes to the recipe's settings: SET="loss=unary seed=1"
-PROTOCOL   ?=#                   reproduce: score-depth's protocols [those of the paper for DATASET]
+PROTOCOL   ?=#                   reproduce: score-depth's protocols [those of the paper]; compare: one, with the paper's rows
 INIT       ?=#                   train: start with weights of a run, a file or imagenet [reproduce RECIPE=fcsp: imagenet]
 STEPS      ?=#                   total number of training steps [the recipe's]
 BATCHSIZE  ?=#                   photos per step of one worker [the recipe's]
@@ -73,8 +73,8 @@ training = --recipe $(RECIPE) --run $(RUN_DIR)/$(RUNID) $(call option,STEPS,--st
 	$(if $(SUM_FREQ),--set summary_seconds=$(SUM_FREQ)) $(changes)
 records = $(DATA_DIR)/$(DATASET)/records
 
-.PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce predict export \
-	tb report compare man install-user uninstall-user wheel demo test test-long test-ecosystem lint working-notes trial \
+.PHONY: help install datasets download preprocess convert train distributed status logs stop evaluate reproduce \
+	reproducible predict export tb report compare man install-user uninstall-user wheel demo test test-long test-ecosystem lint working-notes trial \
 	grid-packages test-packages grid-test grid-demo bench-grid bench-field bench-scale
 
 help: ## show this help
@@ -134,13 +134,24 @@ evaluate: install ## score the run RUNID on the test photos of DATASET
 superpixels_of_nyu := 768
 superpixels_of_make3d1 := 2042
 superpixels_of_make3d2 := 2042
+protocols_of_nyu := nyu nyu-eigen
+protocols_of_rooms := nyu nyu-eigen
+protocols_of_make3d1 := make3d-c1 make3d-c2
+protocols_of_make3d2 := make3d-c1 make3d-c2
+protocols = $(or $(protocols_of_$(DATASET)),nyu nyu-eigen make3d-c1 make3d-c2)
 reproduce: SUPERPIXELS := $(or $(SUPERPIXELS),$(superpixels_of_$(DATASET)))
 reproduce: INIT := $(or $(INIT),$(if $(filter fcsp,$(RECIPE)),imagenet))
 reproduce: PROTOCOL := $(or $(PROTOCOL),$(if $(filter make3d%,$(DATASET)),make3d-c1 make3d-c2,nyu))
-reproduce: download preprocess convert train ## download to train, then scores beside the paper's: make reproduce DATASET=nyu RECIPE=fcsp
+reproduce: reproducible download preprocess convert train ## download to train, then scores beside the paper's: make reproduce DATASET=nyu RECIPE=fcsp
 	@status=0; for protocol in $(PROTOCOL); do \
 	bin/score-depth --protocol $$protocol --published --run $(RUN_DIR)/$(RUNID) \
 		--save $(RUN_DIR)/$(RUNID)/$$protocol.json $(DATA_DIR)/$(DATASET)/raw || status=$$?; done; exit $$status
+
+# Before hours of preparation: recipe, settings, first weights and protocols.
+reproducible: install
+	@wrong='$(filter-out $(protocols),$(PROTOCOL))'; test -z "$$wrong" || \
+		{ echo "PROTOCOL takes some of $(protocols) for $(DATASET), not $$wrong" >&2; exit 2; }
+	bin/train-depth --check $(training)
 
 .NOTPARALLEL: # each step of reproduce reads the output of the one before
 
@@ -154,7 +165,7 @@ report: install ## write one HTML page about RUN, with the test photos of its da
 	bin/report-run $(RUN)
 
 compare: install ## print a table of RUNS: make compare FORMAT=markdown
-	@bin/compare-runs --format $(FORMAT) $(or $(RUNS),$(patsubst %/,%,$(wildcard $(RUN_DIR)/*/)))
+	@bin/compare-runs --format $(FORMAT) $(if $(PROTOCOL),--scores $(PROTOCOL) --published) $(or $(RUNS),$(patsubst %/,%,$(wildcard $(RUN_DIR)/*/)))
 
 export: install ## write the run RUN as a TensorFlow SavedModel, RUN/model: make export RUN=runs/first
 	bin/export-model --run $(RUN)

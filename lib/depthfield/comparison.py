@@ -40,6 +40,8 @@ def of_folders(
             refused += 1
     if not tallies:
         raise Failure("no photo could be scored; see the messages above")
+    if doubt := scoring.doubt(tallies):
+        say(f"{predictions}: {doubt}")
     return {"prediction": scoring.summary(tallies)}, refused
 
 

@@ -40,10 +40,10 @@ def examine(
     """Predict the first `limit` photos of shards and score them over all measured pixels.
 
     Calls `see` for each photo with the FIELDS of its example, its prediction and the tally of that. The summary of the
-    run also has the step of its checkpoint, the number of its training photos, a digest of the test photos, and the
-    shares of pixels within one and two standard deviations. Photos without a measured pixel are named on stderr, and so
-    is the number of those that the run was trained on. Raises Failure for photos made with other settings than the
-    run's.
+    run also has the step of its checkpoint, the number of its training photos, its loss, a digest of the test photos,
+    and the shares of pixels within one and two standard deviations. Photos without a measured pixel are named on
+    stderr, and so is the number of those that the run was trained on. Raises Failure for photos made with other
+    settings than the run's.
     """
     predictor.introduce(uncertainty=True)
     run, digests = predictor.run, []
@@ -68,12 +68,14 @@ def examine(
             see(photo, example, predicted, field[-1])
     if not field:
         raise Failure("the shards hold no photo with measured depth; make them again with make-patches and to-tfrecord")
+    if doubt := scoring.doubt(field):
+        say(f"{run}: {doubt}")
     if known:
         say(f"{known} of these photos were used to train {run}: these are not test scores")
     within = {f"within {number} σ": calibration.within(counted, number) for number in (1, 2)}
     photos = hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()[:16]
     about = {"calibrated": predictor.calibrated, "photos": photos}
-    trained = {"steps": predictor.checkpoint.step, "training photos": predictor.survey.photos}
+    trained = trained_as(predictor)
     field_summary = scoring.summary(field) | within | about | trained
     summaries = {"field": field_summary, "mean depth": scoring.summary(baseline)}
     return Evaluation(summaries, counted, predictor.calibrated, refused)
@@ -115,8 +117,8 @@ def by_protocol(
 ) -> tuple[dict[str, dict], int]:
     """Return protocols.score of "field" (the run) and "mean depth" on the test photos of the dataset folder `raw`.
 
-    `how` is one of fill.FILLS; for `which` see Predictor. "field" also has its steps, its number of training photos and
-    the weights it started with.
+    `how` is one of fill.FILLS; for `which` see Predictor. "field" also has its steps, its number of training photos,
+    its loss and the weights it started with.
     """
     predictor, photos = Predictor(run, how, which), protocols.samples(name, raw, limit)
     predictor.introduce(uncertainty=False)
@@ -128,12 +130,17 @@ def by_protocol(
 
     summaries, refused = protocols.score(name, raw, photos, predict)
     init = run / "init.json"  # see training.transfer
-    trained = {
+    begun = {"weights from": json.loads(init.read_text())["from"] if init.exists() else None}
+    return summaries | {"field": summaries["field"] | trained_as(predictor) | begun}, refused
+
+
+def trained_as(predictor: Predictor) -> dict[str, object]:
+    """Return what a summary says of the training: step of the checkpoint, number of its photos, loss."""
+    return {
         "steps": predictor.checkpoint.step,
         "training photos": predictor.survey.photos,
-        "weights from": json.loads(init.read_text())["from"] if init.exists() else None,
+        "loss": predictor.recipe.loss,
     }
-    return summaries | {"field": summaries["field"] | trained}, refused
 
 
 def write_panel(path: Path, photo: np.ndarray, truth: np.ndarray, predicted: Prediction, calibrated: bool) -> None:

@@ -98,7 +98,7 @@ class Predictor:
     @property
     def calibrated(self) -> bool:
         """Whether τ and scale were set on held-out photos; else they are 1, and deviations are of no use as such."""
-        return float(self.model.scale) != 1
+        return self.model.calibrated
 
     def __call__(self, photos: np.ndarray | Iterable[np.ndarray]) -> "Prediction | list[Prediction]":
         """

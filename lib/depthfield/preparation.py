@@ -17,6 +17,8 @@ from depthfield.tool import Failure, UsageError
 
 READERS = {"nyu": nyu.samples, "make3d": make3d.samples, "folder": folder.samples}
 
+USUAL = (0.1, 200.0)  # metres: where the median depth of photos lies, if their layout says no more
+
 
 class Way(NamedTuple):
     """How patch files are made of photos."""
@@ -137,11 +139,14 @@ def doubtful(outcomes: Iterable[Outcome]) -> Iterator[str]:
         more = f" (also in {len(apart) - 1} more photos)" if len(apart) > 1 else ""
         doubt = f"the largest depths, from {far:.4g} m, are far from all others, up to {near:.4g} m{more}"
         yield f"{apart[0].source}: {doubt}; if they mean no measurement, use --missing VALUE or --depth-range MIN,MAX"
-    if known := [outcome.doubts for outcome in read if outcome.doubts.usual]:
-        median, (least, most) = float(np.median([one.median for one in known])), known[0].usual
-        if not least <= median <= most:
-            found = f"the median depth of {len(known)} photos is {median:.3g} m"
+    if known := [outcome.doubts for outcome in read if outcome.doubts.median is not None]:
+        median, usual = float(np.median([one.median for one in known])), known[0].usual
+        least, most = usual or USUAL
+        found = f"the median depth of {len(known)} photos is {median:.3g} m"
+        if not least <= median <= most and usual:
             yield f"{found}, usual for this layout is {least:g} to {most:g} m: is the scale right? (--scale METRES)"
+        elif not least <= median <= most:
+            yield f"{found}: --scale is metres per unit, such as 0.0002"
 
 
 def made_alike(path: Path, sample: Sample, way: Way) -> bool:

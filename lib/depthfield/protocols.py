@@ -136,6 +136,8 @@ def score(
         raise Failure("no photo could be scored; see the messages above")
     if len(tallies) != protocol.photos:
         say(f"only {len(tallies)} photos are scored, but {name} has {protocol.photos}: these are not benchmark scores")
+    if doubt := scoring.doubt([next(iter(each.values())) for each in tallies]):
+        say(f"{raw}: {doubt}")
     summaries = {method: scoring.summary([each[method] for each in tallies]) for method in tallies[0]}
     stated = {"protocol": name, "headline": protocol.headline, "dataset": str(raw), "official images": protocol.photos}
     return {method: stated | scored for method, scored in summaries.items()}, refused

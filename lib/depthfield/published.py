@@ -51,7 +51,7 @@ def table(name: str, summaries: dict[str, dict], beside: bool) -> str:
     """
     headline = protocols.PROTOCOLS[name].headline
     rows = [
-        (f"{name}, {method}, {average}{' *' * (average == headline)}", scored[average])
+        (f"{name}, {scoring.called(method, summaries)}, {average}{' *' * (average == headline)}", scored[average])
         for method, scored in summaries.items()
         for average in scoring.AVERAGES
     ]
@@ -67,7 +67,7 @@ def table(name: str, summaries: dict[str, dict], beside: bool) -> str:
         f"of {extent['dataset']}"
     )
     lines += [
-        f"{method}: {scored['steps']} steps on {scored['training photos']} photos, "
+        f"{scoring.called(method, summaries)}: {scored['steps']} steps on {scored['training photos']} photos, "
         f"weights from {scored['weights from'] or 'none'}"
         for method, scored in summaries.items()
         if "steps" in scored

@@ -5,6 +5,7 @@ means of images differ; each score here says which it is.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ METRICS = ("rel", "log10", "rms", "delta1", "delta2", "delta3")
 AVERAGES = POOLED, MEAN = "pooled over pixels", "mean of images"
 # Rounding to float32 changes each of two depths by up to 2^-24 of itself, so a ratio of 1.25 may become 2^-23 smaller.
 TIE = 1 - 2.0**-23
+FAR = 10.0  # ratio of depths; no method that works is so wrong
 
 
 class Tally(NamedTuple):
@@ -22,6 +24,7 @@ class Tally(NamedTuple):
     sums: np.ndarray  # float64, terms of METRICS in order; squared errors for rms
     pixels: int  # compared pixels
     measured: int  # measured pixels of the truth
+    ratio: float  # median of predicted to measured depth, NaN without a pixel
 
 
 def known(depth: np.ndarray) -> np.ndarray:
@@ -44,7 +47,16 @@ def tally(predicted: np.ndarray, truth: np.ndarray) -> Tally:
         (p - g) ** 2,
         *(ratio < 1.25**power * TIE for power in (1, 2, 3)),
     ]
-    return Tally(np.array([term.sum() for term in terms], np.float64), int(both.sum()), int(measured.sum()))
+    middle = float(np.median(p / g)) if p.size else math.nan
+    return Tally(np.array([term.sum() for term in terms], np.float64), int(both.sum()), int(measured.sum()), middle)
+
+
+def doubt(tallies: list[Tally]) -> str | None:
+    """Return a warning if predictions are FAR from their truth, as where one of the two is in another unit."""
+    ratio = float(np.median([image.ratio for image in tallies if image.pixels]))
+    if 1 / FAR <= ratio <= FAR:
+        return None
+    return f"predicted depth is {ratio:.3g} times the measured, in the median: is a scale wrong?"
 
 
 def scores(sums: np.ndarray, pixels: float) -> dict[str, float]:
@@ -83,8 +95,9 @@ def summary(tallies: list[Tally]) -> dict:
 def table(summaries: dict[str, dict]) -> str:
     """Format summaries by name as a table. The share of scored pixels is rounded down: 100.0% means all."""
     averages = itertools.product(summaries, AVERAGES)
-    lines = columns((f"{name}, {average}", summaries[name][average]) for name, average in averages)
-    for name, scored in summaries.items():
+    lines = columns((f"{called(name, summaries)}, {av}", summaries[name][av]) for name, av in averages)
+    for method, scored in summaries.items():
+        name = called(method, summaries)
         pixels, measured = scored["pixels"], scored["measured"]
         share = f"{1000 * pixels // measured / 10:.1f}%"
         lines.append(f"{name}, scored: {share} of the measured pixels, {pixels} of {measured}")
@@ -93,6 +106,11 @@ def table(summaries: dict[str, dict]) -> str:
             mark = "" if scored["calibrated"] else ", not calibrated"
             lines.append(f"{name}, errors: {', '.join(shares)} (a Gaussian's: 68.3%, 95.4%){mark}")
     return "\n".join(lines)
+
+
+def called(method: str, summaries: dict[str, dict]) -> str:
+    """Return what to call a method in a table: the "field" of a run that was trained without one is its `unary`."""
+    return "unary" if summaries[method].get("loss") == "unary" else method
 
 
 def columns(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:

@@ -40,8 +40,9 @@ def test_fewer_slots_than_asked_for(run, grid):
     assert f"gave up: {told}" in one.log() and one.status()["why"] == [told]
     one.leaves_nothing()
     # A parallel environment: nothing is held; the job that waited too long is deleted.
-    two = run("two").submit(PE="orte", PS_NODES=1, WORKERS=4, WAIT=3)
-    assert two.returncode == 1 and "got no slots within 3 s and was deleted; free slots by queue" in two.stderr
+    two = run("two")
+    done = two.submit(PE="orte", PS_NODES=1, WORKERS=4, WAIT=3)
+    assert done.returncode == 1 and "got no slots within 3 s and was deleted; free slots by queue" in done.stderr
     assert two.status()["state"] == "not started"
     grid.run("ada", "qdel", full)
 

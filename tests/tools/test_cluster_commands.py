@@ -332,6 +332,8 @@ def test_an_import_that_makes_another_error_of_a_signal_does_not_hide_it(tmp_pat
         "except SystemExit as ended:\n"
         "    raise ImportError('initialisation failed') from ended\n",
     )
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/survey.json").touch()  # what score-depth looks for before it imports
     node = ["ps-node", "--run", tmp_path / "run", "--index", 0]
     score = ["score-depth", "--run", tmp_path / "run", "shard"]
     for command, status, told in ((node, 0, ["ps-node: ps 0 ended: SIGTERM"]), (score, 143, [])):

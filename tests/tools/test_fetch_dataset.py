@@ -644,13 +644,15 @@ def test_only_force_replaces_what_exists(tmp_path):
         return told.stderr
 
     both = "contains rooms of --count 1,0 --size 16x16 --seed 0, not --count 1,0 --size 16x16 --seed 1; use --as"
-    assert f"{raw}: {both} NAME for another folder, or --force to replace this one" in refused("--seed", "1")
+    way_out = "NAME for another folder, or --force (make: FORCE=1) to replace this one"
+    assert f"{raw}: {both} {way_out}" in refused("--seed", "1")
     assert (raw / "rooms.json").read_bytes() == made
     beside = run(*line, "--seed", "1", "--as", "rooms-1")
     assert (beside.returncode, beside.stdout) == (0, f"{tmp_path}/rooms-1/raw\n"), beside.stderr
     assert len(list(preparation.reader(tmp_path / "rooms-1/raw", None, {})(tmp_path / "rooms-1/raw"))) == 1
     (raw / "splits.mat").unlink()
-    assert f"{raw}/splits.mat: changed or missing since it was rendered; --force renders {raw} again" in refused()
+    again = f"--force (make: FORCE=1) renders {raw} again"
+    assert f"{raw}/splits.mat: changed or missing since it was rendered; {again}" in refused()
     assert run(*line, "--seed", "1", "--force").returncode == 0
     assert json.loads((raw / "rooms.json").read_text())["settings"]["seed"] == 1
     (tmp_path / "mine/raw/rgb").mkdir(parents=True)

@@ -114,4 +114,28 @@ def test_what_has_no_weights_is_named(prepared, files, tmp_path):
     ):
         done = train(prepared, tmp_path / "run", *words, "--init", init)
         assert done.returncode == 1 and told in done.stderr.splitlines()[-1], done.stderr
-        (tmp_path / "run/recipe.toml").unlink()
+        assert not (tmp_path / "run").exists()  # a mistake is no run, and does not hold its name
+    (tmp_path / "run/nodes").mkdir(parents=True)  # as on a cluster
+    done = train(prepared, tmp_path / "run", *FCSP, "--init", folder / "top.weights.h5")
+    assert done.returncode == 1 and [path.name for path in (tmp_path / "run").iterdir()] == ["lock", "nodes"]
+
+
+def test_recipe_and_weights_are_checked_without_photos_and_imagenet_s_file_is_named(trained, tmp_path):
+    """Before anything is downloaded; nothing is written."""
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path / "keras")}
+    asked = [
+        ([*FCSP, "--init", "imagenet"], 1, "notop.h5"),
+        ([*FCSP, "--init", tmp_path], 1, "no checkpoint to start from"),
+        (["--recipe", "modern", "--set", "network.application=VGG16"], 2, "network.application is one of"),
+        (["--recipe", "fscp"], 2, "no recipe 'fscp'"),
+        (["--recipe", "small", "--init", trained], 0, ""),
+    ]
+    for words, status, told in asked:
+        done = run("train-depth", "--check", "--run", "run", *words, cwd=tmp_path, **nowhere)
+        assert done.returncode == status and told in done.stderr, done.stderr
+        assert not (tmp_path / "run").exists()
+        if "imagenet" in words:
+            assert "imagenet: no weights of VGG16: " in done.stderr and "--init FILE (make: INIT=FILE)" in done.stderr
+            assert "https://" in done.stderr
+    begun = run("train-depth", "--check", "--run", trained, "--recipe", "small", cwd=tmp_path)
+    assert begun.returncode == 1 and "started with another recipe (network.dense" in begun.stderr

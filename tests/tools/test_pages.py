@@ -8,6 +8,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import commands
 import pages
 import pytest
 from PIL import Image
@@ -100,6 +101,11 @@ def test_a_page_names_what_there_is(name, bare):
     assert [f"{block}: {why}" for block in scripts for why in pages.wrong(block.text, bare)] == []
     assert pages.wrong_inline(page, bare) == []
     assert pages.broken_links(page) == []
+
+
+@pytest.mark.parametrize("name", commands.TABLES)
+def test_a_table_made_from_the_code_is_up_to_date(name):
+    assert PAGES[name].read_text() == commands.updated(name), "python tests/commands.py"
 
 
 def test_the_readme_takes_two_screens():

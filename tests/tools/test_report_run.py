@@ -196,11 +196,20 @@ def test_compare_runs_prints_a_row_for_each_run(pages, runs, tmp_path):
     assert {name: float(again[name]) for name in scores} == scores
     assert float(again["photos_per_second"]) > 0 and first["workers"] == "1" and first["ps"] == "0"
 
-    done = run("compare-runs", *runs, cwd=tmp_path, PYTHONPATH=blocked(tmp_path))
+    page = tmp_path / "comparison.html"
+    page.touch()
+    done = run("compare-runs", *runs, page, cwd=tmp_path, PYTHONPATH=blocked(tmp_path))
     assert done.returncode == 0 and [line.split()[0] for line in done.stdout.splitlines()] == ["run", "first", "again"]
+    assert "comparison" not in done.stderr
+    words = ["--scores", "nyu", "--published", "--columns", "run,rms", "--over-seeds", "--format", "latex", runs[0]]
+    done = run("compare-runs", *words, cwd=tmp_path)
+    assert done.returncode == 0 and r"published DCNF-FCSP, fine-tuned [2] & 0.759 \\" in done.stdout, done.stderr
+    assert "[1] Table 1 of the authors' poster" in done.stderr
     for arguments, status, said in (
         (["--format", "html", runs[0]], 2, "--format is one of text, csv, markdown, latex, not 'html'"),
         (["--scores", "kitti", runs[0]], 2, "--scores is one of test, nyu"),
+        (["--published", runs[0]], 2, "--published needs --scores with a protocol: nyu, "),
+        (["--columns", "rel,los", runs[0]], 2, "--columns: no column 'los'"),
         ([tmp_path], 1, "no run to compare"),
     ):
         done = run("compare-runs", *arguments, cwd=tmp_path)

@@ -162,6 +162,22 @@ def test_what_cannot_be_scored_is_reported_in_one_line(tmp_path, arguments, stat
     assert done.returncode == status and said in done.stderr.splitlines()[0] and done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["RECIPE=fscp"], "no recipe 'fscp'"),
+        (["RECIPE=fcsp", "SET=los=unary"], "unknown setting los"),
+        (["PROTOCOL=nyu make3d-c1"], "PROTOCOL takes some of nyu nyu-eigen for nyu, not make3d-c1"),
+    ],
+)
+def test_make_reproduce_finds_a_mistake_before_it_downloads(tmp_path, settings, said):
+    words = ["DATASET=nyu", f"DATA_DIR={tmp_path}/data", f"RUN_DIR={tmp_path}/runs", *settings]
+    command = ["make", "-s", "-C", PROJECT, "-o", ".venv/installed", "reproduce", *words]
+    nowhere = os.environ | {"DATASETS": str(tmp_path / "none.toml")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=nowhere)
+    assert done.returncode == 2 and said in done.stderr.splitlines()[0] and not list(tmp_path.iterdir()), done.stderr
+
+
 @pytest.mark.long
 def test_make_reproduce_goes_from_download_to_the_table_and_continues_where_it_was(tmp_path):
     (tmp_path / "far").mkdir()

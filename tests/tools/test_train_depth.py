@@ -236,6 +236,7 @@ def test_missing_shards_are_named(prepared, tmp_path):
         shutil.copy(shard, folder)
     done = run("train-depth", "--run", tmp_path / "run", *TRAIN, *sorted(folder.iterdir()), cwd=tmp_path)
     assert done.returncode == 1 and "shards are missing: train-00002-of-00003.tfrecord" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_a_held_out_photo_the_uncertainty_is_marked_as_not_calibrated(prepared, tmp_path):

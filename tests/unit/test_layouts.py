@@ -9,6 +9,7 @@ from PIL import Image
 
 from depthfield import preparation, tool
 from depthfield.samples import layouts
+from depthfield.samples.doubts import of_depth
 
 
 def found(raw: Path, layout: str, **options) -> list:
@@ -206,6 +207,19 @@ def test_a_wrong_scale_shows_by_an_unusual_depth(tmp_path, layout, units, scale,
     (told,) = doubts(samples)
     assert told.startswith(f"the median depth of 2 photos is {median} m, usual for this layout is ")
     assert told.endswith(" m: is the scale right? (--scale METRES)")
+
+
+def test_without_a_layout_too_a_depth_that_no_camera_measures_is_doubted(tmp_path):
+    depth = tmp_path / "depth.png"
+    Image.fromarray(np.full((4, 4), 7000, np.uint16)).save(depth)
+
+    def told(scale: float) -> list[str]:
+        seen = of_depth(depth, scale, None, None)
+        return list(preparation.doubtful([preparation.Outcome(depth, "photo", doubts=seen)]))
+
+    scales = "--scale is metres per unit, such as 0.0002"
+    assert told(5000.0) == [f"the median depth of 1 photos is 3.5e+07 m: {scales}"]
+    assert told(1e-5) == [f"the median depth of 1 photos is 0.07 m: {scales}"] and told(0.001) == []
 
 
 def test_a_scale_that_fits_leaves_no_doubt_and_is_recorded(tmp_path):

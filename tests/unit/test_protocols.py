@@ -31,7 +31,7 @@ def tally(name, predicted, truth) -> scoring.Tally:
 
 def rel(name, predicted, truth) -> tuple[float, int]:
     """The relative error by a protocol, and over how many pixels."""
-    sums, pixels, _ = tally(name, predicted, truth)
+    sums, pixels, *_ = tally(name, predicted, truth)
     return sums[0] / pixels, pixels
 
 

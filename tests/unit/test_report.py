@@ -13,7 +13,7 @@ from depthfield import history, protocols, scoring
 from depthfield.report import colours, commands, data, figures, page, photos, tables
 from depthfield.report.figures import Mark, Series
 from depthfield.report.view import View
-from depthfield.tool import Failure
+from depthfield.tool import Failure, UsageError
 
 NASTY = "<script>alert(1)</script>&\"'"
 SCORES = {name: 0.1 * at for at, name in enumerate(tables.METRICS, start=1)}
@@ -70,6 +70,50 @@ def test_every_format_has_every_run_and_says_what_is_missing(tmp_path):
     assert latex[0] == r"\begin{tabular}{lllrrrrrrrrrrrrr}" and latex[1] == r"\toprule"
     assert latex[4].startswith(r"full\_1 & small & anna & 1 & 0 & 9") and latex[5].endswith(r"& -- \\")
     assert latex[-2:] == [r"\bottomrule", r"\end{tabular}"] and {line.count("&") for line in latex[4:6]} == {15}
+
+
+def seeded(folder, name: str, seed: int, rel: float, loss: str = "answer", **more) -> history.Run:
+    settings = f'steps = 9\nloss = "{loss}"\nseed = {seed}\n'
+    scores = {"field": summary() | {"pooled over pixels": SCORES | {"rel": rel}}} if rel else {}
+    return made(folder / name, recipe__toml=settings, scores__json=scores, **more)
+
+
+def test_settings_that_differ_between_runs_of_one_recipe_have_columns_and_columns_can_be_chosen(tmp_path):
+    other = [command(0, None, line="train-depth --recipe modern")]
+    runs = [seeded(tmp_path, "a", 0, 0.2), seeded(tmp_path, "b", 1, 0.3, loss="unary")]
+    runs.append(seeded(tmp_path, "c", 7, 0.3, loss="absolute", commands__jsonl=other))
+    rows = [run.settings | tables.row(run, run.path.name) for run in runs]
+    shown = [line.split()[:4] for line in tables.text(rows, tables.columns(None, runs)).splitlines()]
+    assert shown == [["run", "recipe", *shown[0][2:]], *([*line[:2], *line[2:]] for line in shown[1:])]
+    assert set(shown[0][2:]) == {"loss", "seed"} and set(shown[2][2:]) == {"unary", "1"}
+    assert tables.columns(None, [runs[0], runs[2]]) == list(tables.COLUMNS)
+    chosen = tables.columns("rel, loss,run", runs)
+    assert tables.comma_separated(rows, chosen).splitlines()[:2] == ["rel,loss,run", "0.2,answer,a"]
+    with pytest.raises(UsageError, match="no column 'los'; there are run, recipe, hosts, .*, loss, seed"):
+        tables.columns("rel,los", runs)
+
+
+def test_runs_that_differ_only_in_seed_are_joined_and_what_one_lacks_is_missing(tmp_path):
+    runs = [seeded(tmp_path, name, *more) for name, more in (("a", (0, 0.2)), ("b", (1, 0.3)), ("u", (2, 0, "unary")))]
+    runs.append(seeded(tmp_path, "v", 3, 0.4, "unary"))
+    runs.append(seeded(tmp_path, "other", 0, 0.5, survey__json={"digest": "of other photos"}))
+    rows = tables.over_seeds(runs, [run.settings | tables.row(run, run.path.name) for run in runs])
+    columns = tables.columns("run,loss,n,rel,rms", runs)
+    lines = [" ".join(line.split()) for line in tables.text(rows, columns).splitlines()]
+    assert lines[1:3] == ["a and 1 more answer 2 0.250 ± 0.071 0.300", "u and 1 more unary 2 - -"]
+    assert lines[3:] == ["other answer 1 0.500 0.300"]
+    assert r"0.250 $\pm$ 0.071" in tables.latex(rows, columns)
+    first, *_ = csv.DictReader(io.StringIO(tables.comma_separated(rows, columns)))
+    assert float(first["rel"]) == 0.25 and float(first["rel_sd"]) == pytest.approx(0.0707, abs=1e-4)
+
+
+def test_the_paper_s_rows_stand_below_in_every_format():
+    rows, sources = tables.of_paper("nyu")
+    assert [row["rel"] for row in rows] == [0.257, 0.230, 0.234, 0.213] and len(sources) == 2
+    assert rows[3]["run"] == "published DCNF-FCSP, fine-tuned [2]" and sources[1].startswith("[2] Table 1 of the auth")
+    for form in tables.FORMATS.values():
+        assert "0.759" in form(rows, tables.COLUMNS)
+    assert tables.of_paper("nyu-eigen") == ([], [])
 
 
 def test_latex_and_markdown_show_names_as_they_are():

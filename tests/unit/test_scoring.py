@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from depthfield import picture, scoring
+from depthfield import picture, published, scoring
 
 NAN = np.nan
 
@@ -24,6 +24,13 @@ def test_pooled_weighs_pixels_and_the_mean_weighs_images():
     assert summary["pooled over pixels"]["rel"] == pytest.approx((100 * 0.1 + 1) / 101)
     assert summary["mean of images"]["rel"] == pytest.approx((0.1 + 1) / 2)
     assert summary["images"] == 2 and summary["pixels"] == 101
+
+
+@pytest.mark.parametrize(("factor", "told"), [(1000, "1e+03"), (0.05, "0.05"), (9, None), (0.2, None)])
+def test_a_wrong_unit_shows_by_the_ratio_of_predicted_to_measured_depth(factor, told):
+    truth = np.array([[1.0, 2.0, NAN]])
+    found = scoring.doubt([scoring.tally(truth * factor, truth), scoring.tally(truth * NAN, truth)])
+    assert found == (told and f"predicted depth is {told} times the measured, in the median: is a scale wrong?")
 
 
 def test_what_has_no_prediction_is_reported_as_coverage_and_not_scored():
@@ -49,6 +56,17 @@ def test_the_table_tells_how_much_was_scored_and_never_rounds_it_up_to_all():
         predicted[:holes] = [NAN, np.inf][:holes]
         summary = scoring.summary([scoring.tally(predicted, np.ones(300_000))])
         assert f"\nit, scored: {line} of 300000" in scoring.table({"it": summary})
+
+
+def test_a_run_without_the_field_is_called_unary():
+    summary = scoring.summary([scoring.tally(np.ones(4), np.ones(4))])
+    table = scoring.table({"field": summary | {"loss": "unary"}, "mean depth": summary})
+    assert "\nunary, pooled over pixels" in table and "field" not in table
+    assert "\nfield, mean of images" in scoring.table({"field": summary | {"loss": "answer"}})
+    stated = {"images": 1, "official images": 654, "pixels": 4, "dataset": "raw"}
+    trained = {"loss": "unary", "steps": 8, "training photos": 2, "weights from": None}
+    table = published.table("nyu", {"field": summary | stated | trained}, beside=False)
+    assert "\nnyu, unary, pooled over pixels *" in table and "\nunary: 8 steps" in table
 
 
 def test_pictures_are_black_where_nothing_was_measured_and_light_where_near():

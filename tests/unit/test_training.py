@@ -222,6 +222,15 @@ def test_photos_that_are_not_held_out_calibrate_nothing(prepared):
     model = new_state().model
     numbers, _ = Validation(model, stored(prepared), 2, calibrate=False).run()
     assert float(model.tau) == float(model.scale) == numbers["tau"] == 1 and numbers["rel"] > 0
+    assert not model.calibrated
+
+
+def test_without_the_field_the_scale_of_the_deviations_is_1_and_they_are_calibrated(prepared):
+    model = new_state(dataclasses.replace(RECIPE, loss="unary")).model
+    numbers, _ = Validation(model, stored(prepared), 2, calibrate=True).run()
+    assert numbers["scale"] == pytest.approx(1, abs=1e-5) and numbers["tau"] != 1
+    model.scale.assign(1.0)  # whether rounding leaves it a digit away is luck
+    assert model.calibrated
 
 
 def test_validation_takes_no_more_photos_at_once_than_training(prepared):

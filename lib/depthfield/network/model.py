@@ -66,6 +66,12 @@ class DepthField(keras.Model):
         beta = tf.maximum(tf.convert_to_tensor(self.beta), 0.0)
         return z, random_field.pair_weights(similarities, beta)
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether τ and scale were set on held-out photos: until then τ is exactly 1. That of a fit is n / 2q, which is
+        not; its scale may be 1, and is always 1 up to rounding where β = 0."""
+        return float(self.tau) != 1
+
     def marginals(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the field's answer for a batch and its standard deviation, both float32 [B, n] in log depth."""
         z, weights = self(batch)

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from depthfield import history
 from depthfield.history import Run
-from depthfield.tool import some
+from depthfield.tool import UsageError, some
+from depthfield.training import recipe as recipes
 
 METRICS = ("rel", "log10", "rms", "delta1", "delta2", "delta3")  # as scoring.METRICS, which needs numpy
 POOLED = "pooled over pixels"
@@ -15,6 +17,13 @@ TEST = "test"  # the scores of scores.json, pooled over pixels
 SCORES = (TEST, "nyu", "nyu-eigen", "make3d-c1", "make3d-c2")  # the others are protocols.PROTOCOLS
 MISSING = {"text": "-", "csv": "", "markdown": "–", "latex": "--"}
 FEW = 2  # hosts shown; CSV has all
+
+
+class Spread(NamedTuple):
+    """A value over several runs."""
+
+    mean: float
+    deviation: float  # standard, of a sample
 
 
 class Column(NamedTuple):
@@ -43,6 +52,8 @@ COLUMNS = (
     Column("delta2", "δ2", r"$\delta_2$", 3, 1),
     Column("delta3", "δ3", r"$\delta_3$", 3, 1),
 )
+COUNT = Column("n", "n", "$n$", 0)  # of joined runs
+DEVIATION = "_sd"  # ends the name of a column of standard deviations in CSV
 
 
 def row(run: Run, name: str, which: str = TEST) -> dict:
@@ -61,6 +72,73 @@ def row(run: Run, name: str, which: str = TEST) -> dict:
         "held_out_rel": history.number(run.best, "rel"),
         **{metric: history.number(scores, metric) for metric in METRICS},
     }
+
+
+def differing(runs: Sequence[Run]) -> list[Column]:
+    """Return a column for each setting that differs between runs of one recipe, besides those of no consequence."""
+    found: dict[str, None] = {}
+    for run in runs:
+        for other in (other for other in runs if other.recipe == run.recipe):
+            unlike = (key for key, value in run.settings.items() if other.settings.get(key, value) != value)
+            found |= dict.fromkeys(key for key in unlike if key not in recipes.MAY_CHANGE)
+    return [of_setting(key) for key in found]
+
+
+def of_setting(key: str) -> Column:
+    return Column(key, key, escaped(key))
+
+
+def columns(names: str | None, runs: Sequence[Run]) -> list[Column]:
+    """Return the columns of these names, separated by commas; if None, COLUMNS with what is `differing` after recipe.
+
+    A name is a key of COLUMNS or a setting of the runs. Raises UsageError for another.
+    """
+    if names is None:
+        return [*COLUMNS[:2], *differing(runs), *COLUMNS[2:]]
+    known = {column.key: column for column in (*COLUMNS, COUNT)}
+    settings = dict.fromkeys(key for run in runs for key in run.settings)
+    known |= {key: of_setting(key) for key in settings if key not in known}
+    chosen = [name.strip() for name in names.split(",")]
+    if wrong := [name for name in chosen if name not in known]:
+        raise UsageError(f"--columns: no column {wrong[0]!r}; there are {', '.join(known)}")
+    return [known[name] for name in chosen]
+
+
+def over_seeds(runs: Sequence[Run], rows: Sequence[dict]) -> list[dict]:
+    """Join the rows of runs that differ only in their seed, with their number as `n` and a Spread of each number.
+
+    Runs with other photos, first weights or numbers of nodes stay apart. A number that one of them lacks is missing; a
+    text is kept if it is the same for all.
+    """
+    groups: dict[str, list[dict]] = {}
+    for run, each in zip(runs, rows, strict=True):
+        alike = {key: value for key, value in run.settings.items() if key not in ("seed", *recipes.MAY_CHANGE)}
+        begun = (run.recipe, run.steps, run.begun_with, run.survey.get("digest"), each["workers"], each["ps"])
+        groups.setdefault(repr((*begun, sorted(alike.items()))), []).append(each)
+    joined = []
+    for group in groups.values():
+        hosts = list(dict.fromkeys(host for each in group for host in each["hosts"] or ()))
+        found = {key: value for key, value in group[0].items() if all(each.get(key) == value for each in group)}
+        for column in COLUMNS if len(group) > 1 else ():
+            values = [each[column.key] for each in group]
+            if column.digits is not None and None not in values and column.key not in found:
+                found[column.key] = Spread(statistics.mean(values), statistics.stdev(values))
+        name = some([each["run"] for each in group], 1)
+        joined.append(found | {"run": name, "hosts": hosts or None, COUNT.key: len(group)})
+    return joined
+
+
+def of_paper(which: str) -> tuple[list[dict], list[str]]:
+    """Return the rows of the paper's scores by a protocol, and their sources, one line each."""
+    from depthfield import published  # which needs numpy
+
+    sources = list(dict.fromkeys(row.source for row in published.ROWS[which]))
+    rows = [
+        {"run": f"published {row.method} [{sources.index(row.source) + 1}]"}
+        | dict(zip(METRICS, row.values, strict=False))
+        for row in published.ROWS[which]
+    ]
+    return rows, [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
 
 
 def scores_of(run: Run, which: str) -> dict:
@@ -90,34 +168,43 @@ def shown(column: Column, value: object, kind: str) -> str:
     """Format a value with the decimals of its column; CSV has all digits."""
     if value is None:
         return MISSING[kind]
+    if isinstance(value, Spread):
+        mean, deviation = (shown(column, number, kind) for number in value)
+        return mean if kind == "csv" else f"{mean} ± {deviation}"
     if isinstance(value, list):
-        return " ".join(value) if kind == "csv" else some(value, FEW)
+        texts = [str(item) for item in value]
+        return " ".join(texts) if kind == "csv" else some(texts, FEW)
     if column.digits is None or kind == "csv":
         return str(value)
     return f"{value:.{column.digits}f}"
 
 
-def text(rows: Sequence[dict]) -> str:
+def text(rows: Sequence[dict], columns: Sequence[Column] = COLUMNS) -> str:
     """Format rows as aligned text."""
-    cells = [[column.title for column in COLUMNS], *strings(rows, "text")]
-    widths = [max(len(line[at]) for line in cells) for at in range(len(COLUMNS))]
-    aligned = [str.ljust if column.digits is None else str.rjust for column in COLUMNS]
+    cells = [[column.title for column in columns], *strings(rows, columns, "text")]
+    widths = [max(len(line[at]) for line in cells) for at in range(len(columns))]
+    aligned = [str.ljust if column.digits is None else str.rjust for column in columns]
     lines = [[align(cell, width) for align, cell, width in zip(aligned, line, widths, strict=True)] for line in cells]
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
-def comma_separated(rows: Sequence[dict]) -> str:
+def comma_separated(rows: Sequence[dict], columns: Sequence[Column] = COLUMNS) -> str:
+    """Format rows as CSV; standard deviations have columns of their own."""
+    spread = {key for row in rows for key, value in row.items() if isinstance(value, Spread)}
+    apart = [(column, Column(column.key + DEVIATION, "", "")) for column in columns]
+    columns = [one for column, its in apart for one in ((column, its) if column.key in spread else (column,))]
+    rows = [row | {k + DEVIATION: v.deviation for k, v in row.items() if isinstance(v, Spread)} for row in rows]
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
-    table.writerow(column.key for column in COLUMNS)
-    table.writerows(strings(rows, "csv"))
+    table.writerow(column.key for column in columns)
+    table.writerows(strings(rows, columns, "csv"))
     return file.getvalue().rstrip("\n")
 
 
-def markdown(rows: Sequence[dict]) -> str:
-    rules = ["---" if column.digits is None else "---:" for column in COLUMNS]
-    cells = [[marked(cell) for cell in line] for line in strings(rows, "markdown")]
-    return "\n".join(f"| {' | '.join(line)} |" for line in ([column.title for column in COLUMNS], rules, *cells))
+def markdown(rows: Sequence[dict], columns: Sequence[Column] = COLUMNS) -> str:
+    rules = ["---" if column.digits is None else "---:" for column in columns]
+    cells = [[marked(cell) for cell in line] for line in strings(rows, columns, "markdown")]
+    return "\n".join(f"| {' | '.join(line)} |" for line in ([column.title for column in columns], rules, *cells))
 
 
 def marked(cell: str) -> str:
@@ -125,22 +212,22 @@ def marked(cell: str) -> str:
     return "".join(f"\\{letter}" if letter in r"\`*_{}[]<>#|~" else letter for letter in cell)
 
 
-def latex(rows: Sequence[dict]) -> str:
+def latex(rows: Sequence[dict], columns: Sequence[Column] = COLUMNS) -> str:
     """Format rows as a tabular with the rules of booktabs."""
-    columns = "".join("l" if column.digits is None else "r" for column in COLUMNS)
+    aligned = "".join("l" if column.digits is None else "r" for column in columns)
     lines = [
-        [column.latex for column in COLUMNS],
-        *([escaped(cell) for cell in line] for line in strings(rows, "latex")),
+        [column.latex for column in columns],
+        *([escaped(cell) for cell in line] for line in strings(rows, columns, "latex")),
     ]
     head, *body = [f"{' & '.join(line)} \\\\" for line in lines]
     return "\n".join(
-        [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", head, "\\midrule", *body, "\\bottomrule", "\\end{tabular}"]
+        [f"\\begin{{tabular}}{{{aligned}}}", "\\toprule", head, "\\midrule", *body, "\\bottomrule", "\\end{tabular}"]
     )
 
 
 LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"}
 LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$"}
 
 
 def escaped(cell: str) -> str:
@@ -148,10 +235,10 @@ def escaped(cell: str) -> str:
     return "".join(LATEX.get(letter, letter) for letter in cell)
 
 
-def strings(rows: Sequence[dict], kind: str) -> list[list[str]]:
-    return [[shown(column, row[column.key], kind) for column in COLUMNS] for row in rows]
+def strings(rows: Sequence[dict], columns: Sequence[Column], kind: str) -> list[list[str]]:
+    return [[shown(column, row.get(column.key), kind) for column in columns] for row in rows]
 
 
-FORMATS: dict[str, Callable[[Sequence[dict]], str]] = {
+FORMATS: dict[str, Callable[[Sequence[dict], Sequence[Column]], str]] = {
     "text": text, "csv": comma_separated, "markdown": markdown, "latex": latex,
 }  # fmt: skip

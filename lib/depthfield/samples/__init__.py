@@ -16,7 +16,7 @@ class Doubts(NamedTuple):
     pixels: int = 0  # pixels of the depth map
     greatest: int = 0  # pixels with the largest value of the format, which count as no measurement
     apart: tuple[float, float] | None = None  # metres: the end of all other depths, and the start of the far ones
-    median: float | None = None  # metres, if `usual` is known
+    median: float | None = None  # metres, of a folder's depth maps
     usual: tuple[float, float] | None = None  # metres: the usual range of the median depth of such photos
 
 

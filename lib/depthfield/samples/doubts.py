@@ -27,7 +27,7 @@ def of_depth(
     found = images.stored(path, scale)
     depth = images.in_metres(found, path, missing, depth_range)
     greatest = np.count_nonzero(found.values == found.greatest) if found.greatest and missing is None else 0
-    median = float(np.nanmedian(depth)) if usual else None
+    median = float(np.nanmedian(depth))
     return Doubts(depth.size, greatest, far_apart(depth), median, usual)
 
 

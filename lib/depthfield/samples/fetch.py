@@ -119,14 +119,16 @@ def _rendered(raw: Path, settings: dict) -> bool:
     if not raw.exists() or not any(raw.iterdir()):
         return False
     note = _read_json(raw / NOTE)
-    way_out = "; use --as NAME for another folder, or --force to replace this one"
+    way_out = "; use --as NAME for another folder, or --force (make: FORCE=1) to replace this one"
     if not note:
         raise tool.Failure(f"{raw}: exists, but was not rendered by {tool.name()}{way_out}")
     if note["settings"] != settings:
         raise tool.Failure(f"{raw}: contains rooms of {_options(note['settings'])}, not {_options(settings)}{way_out}")
     changed = _changed(raw, note["files"])
     if changed is not None:
-        raise tool.Failure(f"{raw / changed}: changed or missing since it was rendered; --force renders {raw} again")
+        raise tool.Failure(
+            f"{raw / changed}: changed or missing since it was rendered; --force (make: FORCE=1) renders {raw} again"
+        )
     return True
 
 

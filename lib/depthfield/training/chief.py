@@ -1,11 +1,13 @@
 """The chief: the training loop from the first or last checkpoint to the end, readable from top to bottom."""
 
+import contextlib
 import json
 import random
 import re
+import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -46,15 +48,17 @@ def train(
     train-depth is training it.
     """
     stop = Stop(end)
-    open_run(run)
-    held = lease.take(run, give_up=stop.reason)
-    if held is None:
-        say(f"stopped before it started ({stop.reason()}); run me again to continue")
-        return stop.status()
     try:
-        with held:
-            files.sweep(run, run / "checkpoints")
-            return Training(recipe, run, shards, cluster, init, held).go(stop)
+        with opened(run):
+            held = lease.take(run, give_up=stop.reason)
+            if held is None:
+                say(f"stopped before it started ({stop.reason()}); run me again to continue")
+                return stop.status()
+            with held:
+                files.sweep(run, run / "checkpoints")
+                with beginning(run):
+                    training = Training(recipe, run, shards, cluster, init, held)
+                return training.go(stop)
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         raise Failure(
             f"{run}: lost a node of the cluster ({cause(error)}); run the same command to continue"
@@ -74,16 +78,44 @@ def reader(error: tf.errors.OpError, cluster: dict[str, list[str]]) -> str:
     return ""
 
 
+def check(recipe: recipes.Recipe, run: Path, init: str | None) -> None:
+    """Raise Failure or UsageError if `train` would for its recipe or first weights; downloads them, writes nothing."""
+    recipe = recipes.begun_with(recipe, run / "recipe.toml")
+    model = models.build(recipe, recipe.similarities, 0.0)
+    if init and not checkpoints.found(run / "checkpoints"):
+        transfer.check(model, init)
+
+
 @showing("joining the cluster")
 def join(cluster: dict) -> Cluster | Replicas:
     """Join a cluster.json as its chief; one without parameter servers trains by all-reduce."""
     return Cluster(cluster) if "ps" in cluster else Replicas(cluster, "chief", 0)
 
 
-def open_run(run: Path) -> None:
-    """Create the folder of a run, readable only by its owner."""
+@contextlib.contextmanager
+def opened(run: Path) -> Iterator[None]:
+    """Create the folder of a run, readable only by its owner; remove it if the block fails with nothing in it."""
+    new = not run.exists()
     run.mkdir(parents=True, exist_ok=True)
     run.chmod(0o700)
+    try:
+        yield
+    except BaseException:
+        if new and {path.name for path in run.iterdir()} <= {"lock"}:
+            shutil.rmtree(run)
+        raise
+
+
+@contextlib.contextmanager
+def beginning(run: Path) -> Iterator[None]:
+    """Remove what the block writes to a new run if it fails: a mistyped setting must not be the run's for good."""
+    new = not (run / "recipe.toml").exists()
+    try:
+        yield
+    except BaseException:
+        for name in ("recipe.toml", "survey.json", "photos.tsv", transfer.RECORD) if new else ():
+            (run / name).unlink(missing_ok=True)
+        raise
 
 
 class Stop:

@@ -159,9 +159,16 @@ MAY_CHANGE = ("steps", "validation_steps", "checkpoint_seconds", "summary_second
 
 
 def freeze(recipe: Recipe, path: Path) -> Recipe:
-    """Return the recipe that a run trains with: `recipe`, but with the steps that the run started with, for schedules.
+    """Return the recipe that a run trains with, see `begun_with`, and keep it in `path`."""
+    recipe = begun_with(recipe, path)
+    files.write_text(path, tomli_w.dumps(tables(recipe)))
+    return recipe
 
-    Keeps it in `path`. Raises Failure if the run started with another recipe.
+
+def begun_with(recipe: Recipe, path: Path) -> Recipe:
+    """Return `recipe`, but with the steps that the run whose recipe is in `path` started with, for schedules.
+
+    Raises Failure if the run started with another recipe. A new run has no such file yet.
     """
     if path.exists():
         first = load(str(path))
@@ -172,7 +179,6 @@ def freeze(recipe: Recipe, path: Path) -> Recipe:
             begun_otherwise = f"this run started with another recipe ({differences})"
             raise Failure(f"{path.parent}: {begun_otherwise}; use another --run")
         recipe = dataclasses.replace(recipe, steps=first.steps)
-    files.write_text(path, tomli_w.dumps(tables(recipe)))
     return recipe
 
 

@@ -25,18 +25,34 @@ def begin(model: DepthField, where: str, photos: Survey, run: Path) -> None:
     `.weights.h5`, `.h5` or `.keras`, of the model of keras.applications that is the encoder; or "imagenet", to download
     them. Raises Failure if none fit.
     """
-    own = (model.tau.path, model.scale.path)  # these are set on the held-out photos of this run
-    variables = {variable.path: variable for variable in model.variables if variable.path not in own}
     found = of_run(Path(where), photos, run) if Path(where).is_dir() else of_file(model, where)
-    fits = {path for path, value in found.items() if path in variables and variables[path].shape == value.shape}
-    if not fits:
-        raise Failure(f"{where}: no weights fit this recipe's network; use the recipe that they belong to")
+    variables, fits = fitting(model, found, where)
     for path in fits:
         variables[path].assign(found[path])
     for name, paths in (("taken", fits), ("not taken, initialised", variables.keys() - fits)):
         if paths:
             inform(f"weights {name}: {', '.join(layers_of(paths))}")
     files.write_json(run / RECORD, {"from": where, "taken": sorted(fits)})
+
+
+def check(model: DepthField, where: str) -> None:
+    """Raise Failure, as `begin` does, unless `where` has weights that fit; of a run, its photos are not compared."""
+    fitting(model, checkpoint_of(Path(where)).values if Path(where).is_dir() else of_file(model, where), where)
+
+
+def fitting(
+    model: DepthField, found: Mapping[str, np.ndarray], where: str
+) -> tuple[dict[str, keras.Variable], set[str]]:
+    """Return the model's variables that may begin with other weights, by path, and the paths of those `found` fit.
+
+    Raises Failure if none fit.
+    """
+    own = (model.tau.path, model.scale.path)  # these are set on the held-out photos of this run
+    variables = {variable.path: variable for variable in model.variables if variable.path not in own}
+    fits = {path for path, value in found.items() if path in variables and variables[path].shape == value.shape}
+    if not fits:
+        raise Failure(f"{where}: no weights fit this recipe's network; use the recipe that they belong to")
+    return variables, fits
 
 
 def frozen(model: DepthField, run: Path) -> set[str]:
@@ -54,9 +70,7 @@ def layers_of(paths) -> list[str]:
 
 def of_run(other: Path, photos: Survey, run: Path) -> Mapping[str, np.ndarray]:
     """Return the values of another run's model by path."""
-    newest = checkpoints.newest(other / "checkpoints")
-    if newest is None:
-        raise Failure(f"{other}: no checkpoint to start from; train it first")
+    newest = checkpoint_of(other)
     its = survey.read(other)
     if not its.like(photos):
         raise Failure(f"{other}: trained on photos with {its.made_with()}, not with {photos.made_with()} as {run}")
@@ -66,6 +80,14 @@ def of_run(other: Path, photos: Survey, run: Path) -> Mapping[str, np.ndarray]:
         say(f"{other}: its field has the similarities {','.join(names)}, not {','.join(own)}; β is initialised")
         values.pop("field/beta", None)
     return values
+
+
+def checkpoint_of(other: Path) -> checkpoints.Checkpoint:
+    """Return the newest checkpoint of another run."""
+    newest = checkpoints.newest(other / "checkpoints")
+    if newest is None:
+        raise Failure(f"{other}: no checkpoint to start from; train it first")
+    return newest
 
 
 def of_file(model: DepthField, where: str) -> dict[str, np.ndarray]:
@@ -114,4 +136,6 @@ def backbone(name: str, where: str) -> keras.Model:
                 return whole
             except Exception as error:
                 problem = problem or error
-    raise Failure(f"{where}: no weights of {name}: {str(problem).splitlines()[0]}")
+    way_out = "; without a network, fetch that file elsewhere and use --init FILE (make: INIT=FILE)"
+    hint = way_out if where == "imagenet" else ""
+    raise Failure(f"{where}: no weights of {name}: {str(problem).splitlines()[0]}{hint}")
