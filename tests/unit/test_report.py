@@ -6,13 +6,15 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_history import command, line, write
 
-from depthfield import history, protocols, scoring
+from depthfield import calibration, history, picture, protocols, scoring
 from depthfield.report import colours, commands, data, figures, page, photos, tables
 from depthfield.report.figures import Mark, Series
-from depthfield.report.view import View
+from depthfield.report.view import Shown, Tested, View
 from depthfield.tool import Failure
 
 NASTY = "<script>alert(1)</script>&\"'"
@@ -170,12 +172,10 @@ def test_each_colour_stands_out_from_the_page(scheme):
         return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
     background = luminance(colours.BACKGROUNDS[scheme])
-    for count in (1, 3, page.MOST_RUNS):
-        palette = colours.palette(count, scheme)
-        assert len(set(palette)) == count
-        for colour in palette:
-            low, high = sorted((luminance(colour), background))
-            assert (high + 0.05) / (low + 0.05) >= 3, colour
+    assert len(set(colours.CURVES[scheme])) == page.MOST_RUNS == 8
+    for colour in colours.CURVES[scheme]:
+        low, high = sorted((luminance(colour), background))
+        assert (high + 0.05) / (low + 0.05) >= 3, colour
 
 
 # ---- pages
@@ -231,7 +231,7 @@ def test_what_people_named_cannot_become_part_of_the_page(tmp_path):
 
 
 def test_a_page_stays_small_however_long_the_run_is(tmp_path):
-    """A day of metrics, a restart every quarter of an hour, and a thousand nodes; twelve such runs, too."""
+    """A day of metrics, a restart every quarter of an hour, and a thousand nodes; as many such runs as fit, too."""
     folder = tmp_path / "long"
     shards = " ".join(f"/some/where/records/train-{n:05d}-of-00128.tfrecord" for n in range(0, 128, 2))
     numbers = dict.fromkeys(
@@ -250,7 +250,7 @@ def test_a_page_stays_small_however_long_the_run_is(tmp_path):
         html = shown(*runs)
         assert len(html.encode()) < 300_000
         assert len(payload(html)["runs"]) == len(runs)
-    assert "997 more nodes are in nodes/96/plan.tsv" in html and "93 earlier attempts are in nodes/" in html
+    assert "995 more nodes are in nodes/96/plan.tsv" in html and "91 earlier attempts are in nodes/" in html
 
 
 def test_numbers_that_json_lacks_are_null(tmp_path):
@@ -269,6 +269,39 @@ def test_best_median_and_worst_photos_are_chosen_once_each():
         chosen = [at for each in photos.choose(rels[:count], 3).values() for at in each]
         assert len(chosen) == len(set(chosen)) and bool(chosen) == bool(count)
     assert photos.choose(rels[:2], 3) == {"Best": [1], "Median": [], "Worst": [0]}
+
+
+def seen(name: str, rel: float, error: float) -> Shown:
+    """A test photo whose errors go from 0 to `error`."""
+    errors = np.tile(np.linspace(0, error, 40), (30, 1))
+    errors[0] = np.nan
+    pictures = (photos.jpeg(np.zeros((30, 40, 3), np.uint8)),) * 3
+    return Shown(name, name, rel, 1.0, 5.0, error, 0.21, 0.254, 40, 30, *pictures, photos.grey(errors), pictures[0])
+
+
+def test_photos_of_several_runs_have_a_column_for_each_and_one_scale_of_errors(tmp_path):
+    runs = [made(tmp_path / name) for name in ("a", "b")]
+    tested = [Tested({}, [1] * (len(calibration.EDGES) - 1), True, 0, [seen("p", rel, error)]) for rel, error in ((0.1, 0.2), (0.3, 0.8))]
+    views = [View(run, run.path.name, at, each) for at, (run, each) in enumerate(zip(runs, tested, strict=True))]
+    (row,) = photos.of_runs(views)["Best"]
+    assert [tile.caption for tile in row.own] == ["photo", "truth"]
+    assert [[tile.caption for tile in column] for column in row.columns] == [
+        ["a, rel 0.100", "error"],
+        ["b, rel 0.300", "error"],
+    ]
+    assert [scale[:3] for scale in row.scales] == [("truth and prediction", "1.00 m", "5.00 m"), ("error", "0", "80 %")]
+    ends = []
+    for column in row.columns:
+        pixels = np.asarray(Image.open(io.BytesIO(column[1].picture))).astype(int)
+        assert (pixels[0] < 60).all() and np.abs(pixels[20, 0] - picture.ERRORS[0]).max() < 30  # NaN, and no error
+        ends.append(pixels[20, -1].sum())
+    assert ends[0] > ends[1] + 150  # its largest error is a quarter of the other's
+    html = page.render(runs, tested, "")
+    assert html.count('class="tiles runs"') == 1 and 'class="bar errors"' in html and "the mean over the runs" in html
+
+    (row,) = photos.of_runs(views[:1])["Best"]
+    assert [tile.caption for tile in row.columns[0]] == ["prediction, rel 0.100", "error", "uncertainty"]
+    assert [scale[:3] for scale in row.scales][1:] == [("error", "0", "20 %"), ("uncertainty", "21 %", "25.4 %")]
 
 
 def test_shards_in_a_row_are_one_word_that_bash_expands():

@@ -53,4 +53,4 @@ def test_the_table_tells_how_much_was_scored_and_never_rounds_it_up_to_all():
 
 def test_pictures_are_black_where_nothing_was_measured_and_light_where_near():
     coloured = picture.coloured(np.array([[1.0, 5.0, NAN]]), 1, 5)
-    assert coloured[0].tolist() == [picture.ANCHORS[0].tolist(), picture.ANCHORS[-1].tolist(), [0, 0, 0]]
+    assert coloured[0].tolist() == [list(picture.DEPTHS[0]), list(picture.DEPTHS[-1]), [0, 0, 0]]

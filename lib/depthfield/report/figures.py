@@ -12,6 +12,7 @@ LOGARITHMIC = 20  # ratio of the highest to the lowest positive value from which
 DOTTED = 40  # most points of a curve that are shown as dots
 LABELLED = 24  # most marks that have labels
 NEUTRAL = -1  # colour of a reference line, which has no dots
+SHARES = (7, 6, 5)  # colours of shares: runs take theirs from the other end
 
 
 class Series(NamedTuple):
@@ -135,7 +136,7 @@ def stacked(
     if not shares or len(shares[0]) < 2:
         return None
     shares = [
-        (name, colour, thinned(points, most)) for colour, (name, points) in enumerate(zip(names, shares, strict=True))
+        (name, colour, thinned(points, most)) for colour, name, points in zip(SHARES, names, shares, strict=True)
     ]
     x = across([*(x for x, _ in shares[0][2]), *ends])
     y = Scale(0, 1, BOTTOM, TOP)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from depthfield import history
+from depthfield import history, picture
 from depthfield.history import Run
 from depthfield.report import colours, commands, curves, data, figures, nodes, overview, photos, scores
 from depthfield.report.cells import moment
@@ -20,7 +20,7 @@ from depthfield.tool import Failure, some
 from depthfield.training import provenance
 
 JPEG = "data:image/jpeg;base64,"
-MOST_RUNS = 12  # their colours can still be distinguished
+MOST_RUNS = 8  # as many as there are colours
 
 
 def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) -> str:
@@ -31,8 +31,6 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
     differing, settings = overview.settings(views)
     of_scores, of_speed = curves.of_scores(views), curves.of_speed(views)
     by_photo, calibration = scores.by_photo(views), scores.calibration(views)
-    plots = [*of_scores, *of_speed, *filter(None, (by_photo, calibration))]
-    used = [path.colour for plot in plots for path in (*plot.paths, *plot.areas)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
@@ -67,9 +65,8 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
         notes=[(view.name, note) for view in views for note in view.run.notes],
         box=figures,
         backgrounds=colours.BACKGROUNDS,
-        palettes={scheme: colours.palette(max([len(views) - 1, *used]) + 1, scheme) for scheme in colours.SPANS},
-        shares={scheme: colours.palette(len(curves.WHERE), scheme) for scheme in colours.SPANS},
-        gradient=colours.gradient(),
+        palettes=colours.CURVES,
+        gradients={"depths": colours.gradient(picture.DEPTHS), "errors": colours.gradient(picture.ERRORS)},
         data=data.of_runs(views),
         made=moment(time.time()),
     )
