@@ -91,7 +91,7 @@ def test_sorting_sorts_numbers_words_and_what_is_missing(pages, browser):
         )
         of_order = "document.querySelector('#trained table.sortable').tHead.rows[0].cells[%d].ariaSort"
         assert page.evaluate(column % 0) == ["first", "again & again"]
-        for at, upwards in ((0, ["again & again", "first"]), (5, ["16", "20"])):
+        for at, upwards in ((0, ["again & again", "first"]), (8, ["16", "20"])):
             page.evaluate(click % at)
             assert (page.evaluate(column % at), page.evaluate(of_order % at)) == (upwards, "ascending")
             page.evaluate(click % at)
@@ -100,19 +100,19 @@ def test_sorting_sorts_numbers_words_and_what_is_missing(pages, browser):
         # Numbers are no words, and what is not known comes last either way.
         page.evaluate("""document.querySelector('#trained tbody').append(...["9", "–", "1,000"].map((text) => {
             const row = document.querySelector('#trained tbody').rows[0].cloneNode(true);
-            row.cells[5].textContent = text;
-            row.cells[5].dataset.key = text === "–" ? "" : text.replace(",", "");
+            row.cells[8].textContent = text;
+            row.cells[8].dataset.key = text === "–" ? "" : text.replace(",", "");
             return row; }))""")
-        page.evaluate(click % 5)
-        assert page.evaluate(column % 5) == ["9", "16", "20", "1,000", "–"]
-        page.evaluate(click % 5)
-        assert page.evaluate(column % 5) == ["1,000", "20", "16", "9", "–"]
+        page.evaluate(click % 8)
+        assert page.evaluate(column % 8) == ["9", "16", "20", "1,000", "–"]
+        page.evaluate(click % 8)
+        assert page.evaluate(column % 8) == ["1,000", "20", "16", "9", "–"]
 
 
 def test_a_page_says_what_was_trained_where_and_how(pages, runs, prepared):
     text = pages.one.read_text()
     assert len(PICTURE.sub("", text).encode()) < 300_000
-    assert "<h1>again &amp; again</h1>" in text and "20 steps on 12 photos, by one process" in text
+    assert "<h1>again &amp; again</h1>" in text and "20 steps on 9 photos, 3 held out, by one process" in text
     assert "Starts of train-depth" in text and ": start 2, " in text and "from step 16" in text
     assert "train-{00000..00002}-of-00003.tfrecord" in text and "None of the paper" in text
     found = json.loads((runs[1] / "commands.jsonl").read_text().splitlines()[-1])

@@ -12,9 +12,10 @@ from PIL import Image
 from test_history import command, line, write
 
 from depthfield import calibration, history, picture, protocols, scoring
-from depthfield.report import colours, commands, data, figures, page, photos, tables
+from depthfield.network import registry
+from depthfield.report import colours, commands, data, figures, overview, page, photos, tables, view
 from depthfield.report.figures import Mark, Series
-from depthfield.report.view import Shown, Tested, View
+from depthfield.report.view import Shown, View
 from depthfield.tool import Failure
 
 NASTY = "<script>alert(1)</script>&\"'"
@@ -143,7 +144,16 @@ def test_an_axis_is_logarithmic_where_values_span_much_and_holds_one_value():
 def test_many_marks_bear_no_labels():
     series = [Series("a", 0, [[(0, 0), (100, 1)]])]
     few, many = (figures.plot("t", series, marks=[Mark(n, str(n), "")] * n).marks for n in (3, 30))
-    assert [mark.label for mark in few] == ["3"] * 3 and [mark.label for mark in many] == [""]
+    assert [mark.label for mark in few] == ["3"] and [mark.label for mark in many] == [""]
+
+
+def test_labels_of_marks_that_are_close_are_joined():
+    series = [Series("a", 0, [[(0, 0), (50, 1), (100, 1)]])]
+    starts = {2: 10, 3: 50, 4: 50, 5: 50, 7: 52, 8: 90, 9: 90}
+    marks = [Mark(step, str(start), f"start {start}") for start, step in starts.items()]
+    found = figures.plot("t", series, marks=marks).marks
+    assert [mark.label for mark in found] == ["2", "3-5, 7", "", "8-9"]
+    assert found[1].title == "start 3; start 4; start 5; start 7" and found[1].x < found[2].x
 
 
 def test_steps_taken_again_are_lost_and_restarts_marked(tmp_path):
@@ -190,6 +200,40 @@ def test_a_page_has_the_paper_s_rows_beside_scores_by_their_protocol(tmp_path):
     assert "None of the paper&#39;s rows applies" in html.replace("'", "&#39;") and "No scores on test photos" in html
 
 
+def test_scores_come_first_in_the_table_of_runs_by_the_names_of_score_depth(tmp_path):
+    runs = [made(tmp_path / name, scores__json={"field": summary()}) for name in ("a", "b")]
+    heads = re.findall(r"<th scope=\"col\"[^>]*>(.*?)</th>", shown(*runs).partition('aria-label="Facts"')[0])
+    assert heads == ["run", *scoring.METRICS, "held-out rel", "step", "seconds", "photos/s", "recipe"]
+    html = shown(runs[0])
+    assert "δ" not in html and "<th scope=\"col\" class=\"number\" title=\"higher is better\">delta1 ↑</th>" in html
+
+
+def test_a_page_says_how_many_photos_and_workers_there_were(tmp_path):
+    plans = {
+        f"nodes/{at}/plan.tsv": "ps\t0\tb\t0\t-\n" + "".join(f"worker\t{n}\tb\t0\t-\n" for n in range(workers))
+        for at, workers in enumerate((2, 4, 9, 3), start=1)
+    }
+    gathered = {f"nodes/{at}/cluster.json": "" if at == 3 else "{}" for at in range(1, 5)}  # nodes of one never came
+    write(tmp_path, plans | gathered)
+    run = made(tmp_path, commands__jsonl=[command(0, None, line="train-depth --recipe small --cluster - --run r")])
+    html = shown(run)
+    assert "9 of 100 steps on 10 photos, 2 held out, by 2 to 4 workers and 1 parameter server" in html
+    assert "<td>by 2 to 4 workers and 1 parameter server</td>" in html
+
+
+def test_a_page_says_what_uncertainty_claims_and_what_a_recipe_is_made_of(tmp_path):
+    scores = {"field": summary(calibrated=True, **{"within 1 σ": 0.552, "within 2 σ": 0.8})}
+    settings = 'loss = "answer"\n[network]\nkind = "plain"\n'
+    html = shown(made(tmp_path, scores__json=scores, recipe__toml=settings))
+    assert ">on held-out photos</td>" in html and "68.3 % are within 1 σ" in html and "σ is too small" in html
+    assert "not that σ holds for these photos" in html
+    assert (
+        "<td>small: network <code>plain</code> (small, trained from scratch), loss <code>answer</code> "
+        "(squared error of the field&#39;s answer)</td>" in html
+    )
+    assert set(overview.WORDS) == {*registry.NETWORKS, *registry.LOSSES}
+
+
 def test_a_page_names_the_dataset_explains_its_words_and_says_once_what_it_lacks(tmp_path):
     called = command(0, None, line="train-depth --run r data/rooms/records/train-00000-of-00001.tfrecord")
     survey = {"photos": 12, "held_out": 2, "superpixels": "700", "smallest": [96, 72], "largest": [96, 72]}
@@ -197,8 +241,8 @@ def test_a_page_names_the_dataset_explains_its_words_and_says_once_what_it_lacks
     html = shown(run)
     assert "<td>data/rooms</td>" in html and "<td>700 at 640×480 pixels, in smaller photos fewer</td>" in html
     assert html.count("No test photos.") == 1
-    for word in ("rel: mean error", "δ1, δ2, δ3: share", "σ is the standard deviation", "τ and scale", "β weighs"):
-        assert word in html
+    words = ("rel: mean error", "delta1, delta2, delta3: share", "σ is the standard deviation", "τ and scale", "β weighs")
+    assert all(word in html for word in words)
     assert html.count("other places and cameras") == 2
     with pytest.raises(Failure, match="no checkpoint yet"):
         page.test_shards(run)
@@ -281,7 +325,8 @@ def seen(name: str, rel: float, error: float) -> Shown:
 
 def test_photos_of_several_runs_have_a_column_for_each_and_one_scale_of_errors(tmp_path):
     runs = [made(tmp_path / name) for name in ("a", "b")]
-    tested = [Tested({}, [1] * (len(calibration.EDGES) - 1), True, 0, [seen("p", rel, error)]) for rel, error in ((0.1, 0.2), (0.3, 0.8))]
+    counted, both = [1] * (len(calibration.EDGES) - 1), ((0.1, 0.2), (0.3, 0.8))
+    tested = [view.Tested({}, counted, True, 0, [seen("p", rel, error)]) for rel, error in both]
     views = [View(run, run.path.name, at, each) for at, (run, each) in enumerate(zip(runs, tested, strict=True))]
     (row,) = photos.of_runs(views)["Best"]
     assert [tile.caption for tile in row.own] == ["photo", "truth"]

@@ -80,7 +80,7 @@ def of_one(view: View) -> list[Plot | None]:
     return [
         plot("Training loss", "training", ("loss", "loss", False)),
         plot(f"rel, {whose}", "validation", ("rel", "with the field", False), ("unary_rel", "without", True)),
-        plot(f"Deltas, {whose}", "validation", *((f"delta{n}", f"δ{n}", False) for n in (1, 2, 3))),
+        plot(f"Deltas, {whose}", "validation", *((f"delta{n}", f"delta{n}", False) for n in (1, 2, 3))),
         plot(f"rms in metres, {whose}", "validation", ("rms", "rms", False)),
         plot("Weights β of the field", "training", *((key, key.removeprefix("beta_"), False) for key in betas)),
         plot("Learning rate", "training", ("learning_rate", "learning rate", False)),
@@ -99,7 +99,7 @@ def of_several(views: Sequence[View]) -> list[Plot | None]:
         plot("Training loss", "training", "loss"),
         plot(f"rel, {whose}", "validation", "rel"),
         plot(f"rel, {whose}, by time", "validation", "rel", by_minute, "minute"),
-        plot(f"δ1, {whose}", "validation", "delta1"),
+        plot(f"delta1, {whose}", "validation", "delta1"),
         plot(f"rms in metres, {whose}", "validation", "rms"),
         plot(f"log10, {whose}", "validation", "log10"),
     ]

@@ -11,6 +11,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 388, 12, 202  # edges of the area with the curves
 LOGARITHMIC = 20  # ratio of the highest to the lowest positive value from which on an axis is logarithmic
 DOTTED = 40  # most points of a curve that are shown as dots
 LABELLED = 24  # most marks that have labels
+APART = 16  # units between the labels of marks; those of marks that are closer are joined
 NEUTRAL = -1  # colour of a reference line, which has no dots
 SHARES = (7, 6, 5)  # colours of shares: runs take theirs from the other end
 
@@ -29,9 +30,8 @@ class Mark(NamedTuple):
     """A vertical line."""
 
     x: float
-    label: str
+    label: str  # a number
     title: str
-    colour: int | None = None
 
 
 class Tick(NamedTuple):
@@ -152,10 +152,33 @@ def stacked(
 
 
 def placed(marks: Sequence[Mark], x: Callable[[float], float]) -> list[Mark]:
-    """Place marks; if there are many, without labels, and only one per unit."""
-    if len(marks) <= LABELLED:
-        return [mark._replace(x=x(mark.x)) for mark in marks]
-    return [Mark(at, "", "") for at in sorted({round(x(mark.x)) for mark in marks})]
+    """Place marks, and join the labels of those that are close; if there are many, without labels, one per unit."""
+    if len(marks) > LABELLED:
+        return [Mark(at, "", "") for at in sorted({round(x(mark.x)) for mark in marks})]
+    groups: list[list[Mark]] = []
+    for mark in sorted((mark._replace(x=x(mark.x)) for mark in marks), key=lambda mark: mark.x):
+        if groups and mark.x - groups[-1][-1].x < APART:
+            groups[-1].append(mark)
+        else:
+            groups.append([mark])
+    found = []
+    for group in groups:
+        first, *others = sorted({mark.x for mark in group})
+        title = "; ".join(mark.title for mark in group)
+        found.append(Mark(first, ranges(int(mark.label) for mark in group), title))
+        found += [Mark(at, "", "") for at in others]
+    return found
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Join whole numbers, those in a row to a range: `2, 4-6`."""
+    rows: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if rows and number == rows[-1][-1] + 1:
+            rows[-1].append(number)
+        else:
+            rows.append([number])
+    return ", ".join(str(row[0]) if len(row) == 1 else f"{row[0]}-{row[-1]}" for row in rows)
 
 
 def across(values: Sequence[float]) -> Scale:

@@ -5,11 +5,13 @@ however long a run is: curves are thinned, and long lists are cut with a remark.
 """
 
 import base64
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+import markupsafe
 
 from depthfield import history, picture
 from depthfield.history import Run
@@ -35,6 +37,7 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
+    environment.filters["marked"] = marked
     environment.filters["jpeg"] = lambda picture: JPEG + base64.b64encode(picture).decode()
     return environment.get_template("page.html").render(
         title=f"{len(views)} runs compared" if several else names[0],
@@ -86,6 +89,11 @@ def test_shards(run: Run) -> list[Path]:
     if not found:
         raise Failure(f"{run.path}: no shard of test photos in {some(folders, 3)}")
     return found
+
+
+def marked(text: str) -> markupsafe.Markup:
+    """Return a text as HTML, with what stands between backticks as code."""
+    return markupsafe.Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(markupsafe.escape(text))))
 
 
 def has_photos(path: Path) -> bool:
