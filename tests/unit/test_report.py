@@ -136,13 +136,17 @@ def test_an_axis_is_logarithmic_where_values_span_much_and_holds_one_value():
     assert not figures.upwards([0.5, 1.0]).logarithmic and not figures.upwards([-1, 1]).logarithmic
     for values in ([0.0], [3.0], [-2.0, -2.0]):
         assert all(math.isfinite(figures.upwards(values)(value)) for value in values)
-    one = figures.plot("one", [Series("a", 0, [[(5, 2.0)]])])
-    assert len(one.dots) == 1 and "goes from 2 at step 5 to 2 at 5" in one.alt
-    assert figures.plot("none", [Series("a", 0, [[]])]) is None
+    one = figures.plot("one", [Series("a", 0, [[(5, 2.0)] * 3])])
+    assert len(one.dots) == 3 and "goes from 2 at step 5 to 2 at 5" in one.alt and not one.logarithmic
+    assert figures.plot("wide", [Series("a", 0, [[(1, 0.01), (2, 0.5), (3, 1.0)]])]).logarithmic
+    for points in ([], [(5, 2.0)], [(5, 2.0), (6, 1.0)]):  # no course
+        assert figures.plot("none", [Series("a", 0, [points])]) is None
+    shares = [(1, 0.5), (2, 0.5)]
+    assert figures.stacked("none", ["a", "b"], [shares, shares], [], 9) is None
 
 
 def test_many_marks_bear_no_labels():
-    series = [Series("a", 0, [[(0, 0), (100, 1)]])]
+    series = [Series("a", 0, [[(0, 0), (50, 1), (100, 1)]])]
     few, many = (figures.plot("t", series, marks=[Mark(n, str(n), "")] * n).marks for n in (3, 30))
     assert [mark.label for mark in few] == ["3"] and [mark.label for mark in many] == [""]
 
@@ -198,6 +202,29 @@ def test_a_page_has_the_paper_s_rows_beside_scores_by_their_protocol(tmp_path):
     assert "4 of 654 photos, so these are not benchmark scores" in html
     html = shown(made(tmp_path / "other"))
     assert "None of the paper&#39;s rows applies" in html.replace("'", "&#39;") and "No scores on test photos" in html
+
+
+def test_what_was_measured_once_or_twice_is_a_row_and_no_figure(tmp_path):
+    metrics = [line(10 * n, n, loss=1 / n) for n in (1, 2)] + [line(30, 3, "validation", **SCORES)]
+    runs = [made(tmp_path / name, metrics__jsonl=metrics) for name in ("a", "b")]
+    html = shown(runs[0])
+    assert "<svg" not in html and "Measured once or twice" in html
+    assert "<td>Training loss</td><td>1 at step 1, 0.5 at step 2</td>" in html
+    assert "<td>Deltas, held-out photos: delta2</td><td>0.5 at step 3</td>" in html
+    html = shown(*runs)
+    assert "<svg" not in html and "<td>rms in metres, held-out photos</td><td>0.3 at step 3</td><td>0.3 at" in html
+    assert "by time" not in html and "β weighs" not in html and "are over superpixels" in html
+    html = shown(made(tmp_path / "more"))  # eight lines of training, of which the loss spans much
+    assert "Measured once or twice" in html and html.count("<svg") == 3
+    long = [line(n, n, loss=10.0**-n) for n in range(4)]
+    html = shown(made(tmp_path / "wide", metrics__jsonl=long))
+    assert html.count(">logarithmic axis<") == 1 and "are over superpixels" not in html
+
+
+def test_the_chief_is_no_node(tmp_path):
+    write(tmp_path, {"nodes/1/plan.tsv": "chief\t0\tb\t0\t-\nps\t0\tb\t0\t-\n"})
+    html = shown(made(tmp_path))
+    assert ">ps 0</td>" in html and ">chief 0</td>" not in html and "more nodes" not in html
 
 
 def test_scores_come_first_in_the_table_of_runs_by_the_names_of_score_depth(tmp_path):
@@ -257,7 +284,7 @@ def test_a_page_names_the_dataset_explains_its_words_and_says_once_what_it_lacks
 def test_a_run_that_has_just_begun_has_a_page(tmp_path, files):
     write(tmp_path / "run", files)
     html = shown(history.read(tmp_path / "run"))
-    assert "no step taken yet" in html and "There are no lines of metrics yet" in html and "No test photos." in html
+    assert "no step taken yet" in html and "There are no lines of metrics.</p>" in html and "No test photos." in html
 
 
 def test_what_people_named_cannot_become_part_of_the_page(tmp_path):

@@ -9,6 +9,7 @@ Point = tuple[float, float]
 WIDTH, HEIGHT = 400, 236
 LEFT, RIGHT, TOP, BOTTOM = 46, 388, 12, 202  # edges of the area with the curves
 LOGARITHMIC = 20  # ratio of the highest to the lowest positive value from which on an axis is logarithmic
+FEWEST = 3  # points of the longest curve of a figure: fewer are numbers, not a course
 DOTTED = 40  # most points of a curve that are shown as dots
 LABELLED = 24  # most marks that have labels
 APART = 16  # units between the labels of marks; those of marks that are closer are joined
@@ -63,6 +64,7 @@ class Plot(NamedTuple):
     marks: list[Mark]
     legend: list[Series]
     alt: str
+    logarithmic: bool = False  # its vertical axis
 
 
 class Scale(NamedTuple):
@@ -98,13 +100,13 @@ def plot(
 
     The horizontal axis includes the `ends`, so that figures beside each other have the same one.
 
-    Returns None if there are no points.
+    Returns None if no curve has FEWEST points.
     """
+    if max((length(one) for one in series), default=0) < FEWEST:
+        return None
     series = [one._replace(parts=shared(one.parts, most), lost=shared(one.lost, most // 4)) for one in series]
     series = [one for one in series if one.parts]
     points = [point for one in series for part in (*one.parts, *one.lost) for point in part]
-    if not points:
-        return None
     x = across([*(x for x, _ in points), *ends])
     y = upwards([y for _, y in points], zero)
     dots = [
@@ -118,7 +120,7 @@ def plot(
     for one in series:
         paths += [Path(joined(part, x, y), one.colour, "dashed" if one.dashed else "") for part in one.parts]
     alt = described(title, series, x_label)
-    return Plot(title, x_label, x.ticks(5), y.ticks(6), [], paths, dots, placed(marks, x), series, alt)
+    return Plot(title, x_label, x.ticks(5), y.ticks(6), [], paths, dots, placed(marks, x), series, alt, y.logarithmic)
 
 
 def stacked(
@@ -131,9 +133,9 @@ def stacked(
 ) -> Plot | None:
     """Plot shares that add up to one as stacked areas; each is a list of points with the same x.
 
-    Returns None if there are fewer than two points.
+    Returns None if there are fewer than FEWEST points.
     """
-    if not shares or len(shares[0]) < 2:
+    if not shares or len(shares[0]) < FEWEST:
         return None
     shares = [
         (name, colour, thinned(points, most)) for colour, name, points in zip(SHARES, names, shares, strict=True)
@@ -149,6 +151,11 @@ def stacked(
     legend = [Series(name, colour, [points]) for name, colour, points in shares]
     alt = described(title, legend, "step")
     return Plot(title, "step", x.ticks(5), ticks, areas, [], [], placed(marks, x), legend, alt)
+
+
+def length(series: Series) -> int:
+    """Return the number of points of a curve."""
+    return sum(map(len, series.parts))
 
 
 def placed(marks: Sequence[Mark], x: Callable[[float], float]) -> list[Mark]:

@@ -31,8 +31,7 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
     views = [View(*each) for each in zip(runs, names, range(len(runs)), tested, strict=True)]
     several = len(views) > 1
     differing, settings = overview.settings(views)
-    of_scores, of_speed = curves.of_scores(views), curves.of_speed(views)
-    by_photo, calibration = scores.by_photo(views), scores.calibration(views)
+    of_scores, measured_little = curves.of_scores(views)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
@@ -50,6 +49,8 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
         differing=differing,
         settings=settings,
         curves=of_scores,
+        measured_little=measured_little,
+        validated=any(view.run.validation for view in views),
         restarted=bool(curves.marks(views)),
         on_test_photos=scores.on_test_photos(views),
         extent=scores.extent(views),
@@ -57,11 +58,11 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
         protocols=scores.by_protocols(views),
         photos=photos.of_runs(views),
         untested=untested,
-        by_photo=by_photo,
-        calibration=calibration,
+        by_photo=scores.by_photo(views),
+        calibration=scores.calibration(views),
         uncertainty=scores.uncertainty(views),
         speed=nodes.speed(views),
-        of_speed=of_speed,
+        of_speed=curves.of_speed(views),
         spent=curves.WHERE,
         clusters=clusters(views),
         commands=[(view, *commands.of_run(view.run, max(commands.MOST // len(views), 2))) for view in views],
