@@ -54,6 +54,7 @@ class Attempt(NamedTuple):
     state: str | None  # one line for people
     nodes: list[dict]  # role, index, restarts, and if known host, gpus, state, memory (bytes), load (cores)
     lost: list[str]  # hosts that stopped answering
+    command: str | None  # of run-cluster with its settings, as a shell takes it
     gathered: bool  # whether all nodes announced themselves, as far as known
 
 
@@ -330,10 +331,21 @@ def read_attempts(run: Path, chief: str | None, notes: list[str]) -> list[Attemp
                 attempts.in_words(folder),
                 nodes(folder, {("chief", 0): [chief]} | kept.get(attempt, {}), notes),
                 (attempts.text(folder / LOST) or "").split(),
+                command_of(folder, notes),
                 not (folder / CLUSTER).exists() or attempts.text(folder / CLUSTER) is not None,
             )
         )
     return found
+
+
+def command_of(folder: Path, notes: list[str]) -> str | None:
+    """Return the command that submitted or began an attempt with its settings before it; None if it is not known."""
+    submitted = table(folder.parent / f"command-{attempts.text(folder / 'origin')}.json", notes)
+    told = submitted or table(folder / "command.json", notes)
+    settings, command = told.get("settings"), told.get("command")
+    if not isinstance(settings, dict) or not isinstance(command, str):
+        return None
+    return " ".join([*(f"{name}={shlex.quote(str(value))}" for name, value in settings.items()), command])
 
 
 def nodes(folder: Path, kept: dict[tuple[str, int], list], notes: list[str]) -> list[dict]:

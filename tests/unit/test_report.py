@@ -12,6 +12,7 @@ from PIL import Image
 from test_history import command, line, write
 
 from depthfield import calibration, history, picture, protocols, scoring
+from depthfield.cluster import attempts
 from depthfield.network import registry
 from depthfield.report import colours, commands, data, figures, overview, page, photos, tables, view
 from depthfield.report.figures import Mark, Series
@@ -219,6 +220,28 @@ def test_what_was_measured_once_or_twice_is_a_row_and_no_figure(tmp_path):
     long = [line(n, n, loss=10.0**-n) for n in range(4)]
     html = shown(made(tmp_path / "wide", metrics__jsonl=long))
     assert html.count(">logarithmic axis<") == 1 and "are over superpixels" not in html
+
+
+def test_a_page_has_the_commands_of_run_cluster_with_their_settings(tmp_path):
+    settings = {"RUNID": "trial", "WORKERS": "4", "PE": "orte", "REQUEST": "-q long.q"}
+    for at in (1, 2, 3, 4):
+        folder = tmp_path / f"nodes/{at}"
+        folder.mkdir(parents=True)
+        steps = {"STEPS": "90"} if at == 3 else {}
+        words = ["run-cluster", "sge/cluster.sh", "--set", "seed=1"]
+        attempts.tell_command(folder / "command.json", settings | steps, words)
+    submitted = settings | {"MEMORY": "8G"}  # wins over what reached the job
+    attempts.tell_command(tmp_path / "nodes/command-7.json", submitted, ["run-cluster", "x"])
+    write(tmp_path, {"nodes/5/origin": "7\n", "nodes/5/command.json": {"settings": {}, "command": "y"}})
+    run = made(tmp_path, **{"nodes/4/command__json": {"settings": 3}})
+    assert run.attempts[3].command is None
+    words = "RUNID=trial WORKERS=4 PE=orte REQUEST='-q long.q'{} run-cluster sge/cluster.sh --set seed=1"
+    assert [(each.text, each.when) for each in commands.of_attempts(run)] == [
+        (words.format(""), "attempts 1-2"),
+        (words.format(" STEPS=90"), "attempt 3"),
+        ("RUNID=trial WORKERS=4 PE=orte REQUEST='-q long.q' MEMORY=8G run-cluster x", "attempt 5"),
+    ]
+    assert "RUNID=trial WORKERS=4 PE=orte" in shown(run)
 
 
 def test_the_chief_is_no_node(tmp_path):

@@ -65,7 +65,10 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
         of_speed=curves.of_speed(views),
         spent=curves.WHERE,
         clusters=clusters(views),
-        commands=[(view, *commands.of_run(view.run, max(commands.MOST // len(views), 2))) for view in views],
+        commands=[
+            (view, commands.of_attempts(view.run), *commands.of_run(view.run, max(commands.MOST // len(views), 2)))
+            for view in views
+        ],
         notes=[(view.name, note) for view in views for note in view.run.notes],
         box=figures,
         backgrounds=colours.BACKGROUNDS,
