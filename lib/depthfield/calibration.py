@@ -6,11 +6,11 @@ A Gaussian has 68.3 % of its errors within one standard deviation and 95.4 % wit
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 STEP, LAST = 0.05, 5.0  # bins of standard deviations: their width, and the end of the last
 EDGES = np.append(np.arange(0, LAST + STEP / 2, STEP), np.inf)
-SIDE, MARGIN = 400, 44  # pixels of the figure
+SIDE, MARGIN, LETTERS = 640, 72, 17  # pixels of the figure, its margin and its letters
 
 
 def counts(predicted: np.ndarray, deviation: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -36,6 +36,7 @@ def figure(counted: np.ndarray, calibrated: bool) -> Image.Image:
     observed = [0.0, *(np.cumsum(counted)[:-1] / counted.sum())]
     picture = Image.new("RGB", (SIDE, SIDE), "white")
     draw, size = ImageDraw.Draw(picture), SIDE - 2 * MARGIN
+    draw.font = ImageFont.load_default(LETTERS)
 
     def to_pixels(right: float, up: float) -> tuple[float, float]:
         return MARGIN + right * size, SIDE - MARGIN - up * size
@@ -49,9 +50,10 @@ def figure(counted: np.ndarray, calibrated: bool) -> Image.Image:
     draw.line([to_pixels(*point) for point in zip(expected, observed, strict=True)], "#31688e", width=3)
     for deviations in (1, 2):
         right, up = to_pixels(math.erf(deviations / math.sqrt(2)), within(counted, deviations))
-        draw.ellipse([right - 5, up - 5, right + 5, up + 5], "#31688e")
-        draw.text((right - 9, up), f"within {deviations}: {within(counted, deviations):.0%}", "black", anchor="rm")
-    draw.text((SIDE / 2, SIDE - 6), "share expected of a Gaussian", "black", anchor="mb")
-    title = "share of pixels within as many standard deviations" + ("" if calibrated else " (not calibrated)")
-    draw.text((SIDE / 2, 6), title, "black", anchor="mt")
+        draw.ellipse([right - 6, up - 6, right + 6, up + 6], "#31688e")
+        draw.text((right - 12, up), f"within {deviations}: {within(counted, deviations):.0%}", "black", anchor="rm")
+    draw.text(to_pixels(0.98, 0.03), "below the line: deviations are too small", "#666666", anchor="rb")
+    draw.text((SIDE / 2, SIDE - 12), "share expected of a Gaussian", "black", anchor="mb")
+    title = "share of pixels within as many standard deviations" + ("" if calibrated else ", not calibrated")
+    draw.text((SIDE / 2, 16), title, "black", anchor="mt")
     return picture

@@ -25,7 +25,7 @@ from depthfield.training import recipe as recipes
 
 SCORES = "scores.json"  # in a run: what score-depth --save gives for test photos
 SPENT = ("computing", "waiting", "moving")  # shares of the workers' time in a line of metrics
-LOST = "lost"
+LOST, CLUSTER = "lost", "cluster.json"
 
 
 class Start(NamedTuple):
@@ -54,6 +54,8 @@ class Attempt(NamedTuple):
     state: str | None  # one line for people
     nodes: list[dict]  # role, index, restarts, and if known host, gpus, state, memory (bytes), load (cores)
     lost: list[str]  # hosts that stopped answering
+    command: str | None  # of run-cluster with its settings, as a shell takes it
+    gathered: bool  # whether all nodes announced themselves, as far as known
 
 
 @dataclass(frozen=True)
@@ -133,19 +135,33 @@ class Run:
         return self.attempts[-1] if self.attempts and not alone else None
 
     def count(self, role: str) -> int:
-        """The number of workers or parameter servers. The chief of an all-reduce is a worker, and so is a single
-        process."""
-        nodes = self.cluster.nodes if self.cluster else []
-        roles = Counter(node["role"] for node in nodes)
-        alone = role == "worker" and not roles["ps"]
-        return roles[role] + (1 if alone else 0)
+        """The number of workers or parameter servers that trained last, see counted."""
+        return counted(self.cluster.nodes if self.cluster else [], role)
+
+    def counts(self, role: str) -> list[int]:
+        """The number of workers or parameter servers in each attempt whose nodes were all there."""
+        attempts = [attempt for attempt in self.attempts if attempt.gathered and attempt.nodes] if self.cluster else []
+        return [counted(attempt.nodes, role) for attempt in attempts] or [self.count(role)]
 
     @cached_property
     def hosts(self) -> list[str]:
-        """The hosts of train-depth and of all nodes, without duplicates."""
+        """The hosts of train-depth and of all nodes by their short names, without duplicates."""
         chiefs = [start.command.get("host") for start in self.starts]
         nodes = [node["host"] for attempt in self.attempts for node in attempt.nodes]
-        return [host for host in dict.fromkeys([*chiefs, *nodes]) if host and host not in (HERE, "*")]
+        named = [host for host in (*chiefs, *nodes) if host and host not in (HERE, "*")]
+        return list(dict.fromkeys(map(short, named)))
+
+
+def counted(nodes: Sequence[dict], role: str) -> int:
+    """Count workers or parameter servers. The chief of an all-reduce is a worker, and so is a single process."""
+    roles = Counter(node["role"] for node in nodes)
+    alone = role == "worker" and not roles["ps"]
+    return roles[role] + (1 if alone else 0)
+
+
+def short(host: str) -> str:
+    """Return the name of a host without its domain; an address stays whole."""
+    return host if host.replace(".", "").isdigit() else host.partition(".")[0]
 
 
 def number(line: dict, name: str) -> float | None:
@@ -315,9 +331,21 @@ def read_attempts(run: Path, chief: str | None, notes: list[str]) -> list[Attemp
                 attempts.in_words(folder),
                 nodes(folder, {("chief", 0): [chief]} | kept.get(attempt, {}), notes),
                 (attempts.text(folder / LOST) or "").split(),
+                command_of(folder, notes),
+                not (folder / CLUSTER).exists() or attempts.text(folder / CLUSTER) is not None,
             )
         )
     return found
+
+
+def command_of(folder: Path, notes: list[str]) -> str | None:
+    """Return the command that submitted or began an attempt with its settings before it; None if it is not known."""
+    submitted = table(folder.parent / f"command-{attempts.text(folder / 'origin')}.json", notes)
+    told = submitted or table(folder / "command.json", notes)
+    settings, command = told.get("settings"), told.get("command")
+    if not isinstance(settings, dict) or not isinstance(command, str):
+        return None
+    return " ".join([*(f"{name}={shlex.quote(str(value))}" for name, value in settings.items()), command])
 
 
 def nodes(folder: Path, kept: dict[tuple[str, int], list], notes: list[str]) -> list[dict]:

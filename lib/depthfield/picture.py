@@ -6,24 +6,31 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+Colours = tuple[tuple[int, int, int], ...]  # at even distances from one end of a scale to the other
+
 # Near is light, far is dark; seven anchors of viridis, which is even to the eye and safe for the colour-blind
 # (van der Walt and Smith 2015, CC0).
-ANCHORS = np.array(
-    [[253, 231, 37], [144, 215, 67], [53, 183, 121], [33, 145, 140], [49, 104, 142], [68, 57, 131], [68, 1, 84]]
-)
+DEPTHS: Colours = (
+    (253, 231, 37), (144, 215, 67), (53, 183, 121), (33, 145, 140), (49, 104, 142), (68, 57, 131), (68, 1, 84),
+)  # fmt: skip
+# Small is light, large is dark, in another hue than depths; seven anchors of amp, which is even to the eye (cmocean,
+# Thyng and others 2016, MIT licence), without its darkest 15 %: black is for what was not measured.
+ERRORS: Colours = (
+    (241, 237, 236), (225, 194, 185), (212, 153, 133), (199, 112, 83), (184, 67, 43), (156, 24, 39), (110, 14, 38),
+)  # fmt: skip
 UNMEASURED = (0, 0, 0)
 BOUNDARY = (255, 225, 0)
 INK, PAPER = "#222222", "white"
 DARKENED = 0.25  # of a photo's brightness, behind lines
 
 
-def coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """A map, float H×W, as uint8 H×W×3, from `low` (yellow) to `high` (violet); NaN is black.
+def coloured(values: np.ndarray, low: float, high: float, colours: Colours = DEPTHS) -> np.ndarray:
+    """A map, float H×W, as uint8 H×W×3, in `colours` from `low` to `high`; NaN is black.
 
     `low` may be the greater of the two.
     """
-    position = np.clip((np.nan_to_num(values) - low) / ((high - low) or 1e-9), 0, 1) * (len(ANCHORS) - 1)
-    channels = [np.interp(position, np.arange(len(ANCHORS)), ANCHORS[:, channel]) for channel in range(3)]
+    position = np.clip((np.nan_to_num(values) - low) / ((high - low) or 1e-9), 0, 1) * (len(colours) - 1)
+    channels = [np.interp(position, np.arange(len(colours)), channel) for channel in zip(*colours, strict=True)]
     picture = np.stack(channels, axis=-1).round().astype(np.uint8)
     picture[np.isnan(values)] = UNMEASURED
     return picture
@@ -42,17 +49,19 @@ def panel(
     """photo | truth | prediction | uncertainty side by side with their scale bars, uint8 H×W'×3.
 
     photo uint8 H×W×3; the others float H×W metres, NaN where there is none. Truth and prediction share their colours
-    and a bar in metres; the uncertainty is relative, sigma / depth, from 0 (yellow) to 50 % (violet), and marked where
-    it is not `calibrated`.
+    and a bar in metres; the uncertainty is relative, sigma / depth, with a bar in percent, and marked where it is not
+    `calibrated`.
     """
     low, high = span(truth, depth)
     height = photo.shape[0]
     gap = np.full((height, 4, 3), 255, np.uint8)
-    uncertainty = Image.fromarray(coloured(sigma / depth, 0, 0.5))
+    percent = 100 * sigma / depth
+    ends = span(percent)
+    uncertainty = Image.fromarray(coloured(percent, *ends, ERRORS))
     if not calibrated:
         ImageDraw.Draw(uncertainty).text((4, 4), "not calibrated", "white", stroke_width=1, stroke_fill="black")
     parts = [photo, gap, coloured(truth, low, high), gap, with_scale_bar(depth, low, high)]
-    return np.concatenate([*parts, np.asarray(uncertainty), scale_bar(height, 0, 50, "%")], axis=1)
+    return np.concatenate([*parts, np.asarray(uncertainty), scale_bar(height, *ends, "%", ERRORS)], axis=1)
 
 
 # ---- a scale bar
@@ -63,10 +72,10 @@ def with_scale_bar(depth: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.concatenate([coloured(depth, low, high), scale_bar(depth.shape[0], low, high)], axis=1)
 
 
-def scale_bar(height: int, low: float, high: float, unit: str = "m") -> np.ndarray:
-    """The colours from `low` to `high`, with round numbers of `unit` beside them, the largest on top; uint8 height×w×3.
+def scale_bar(height: int, low: float, high: float, unit: str = "m", colours: Colours = DEPTHS) -> np.ndarray:
+    """The `colours` from `low` to `high`, with round numbers of `unit` beside them, the largest on top.
 
-    `low` may be the greater of the two.
+    uint8 height×w×3. `low` may be the greater of the two.
     """
     least, most = sorted((low, high))
     size = text_size(height)
@@ -77,7 +86,7 @@ def scale_bar(height: int, low: float, high: float, unit: str = "m") -> np.ndarr
     left, right = edge, edge + size
     text = right + size // 2 + 2
     strip = Image.new("RGB", (math.ceil(text + max(map(font.getlength, labels)) + edge), height), PAPER)
-    bar = coloured(np.linspace(most, least, length)[:, None].repeat(right - left, axis=1), low, high)
+    bar = coloured(np.linspace(most, least, length)[:, None].repeat(right - left, axis=1), low, high, colours)
     strip.paste(Image.fromarray(bar), (left, edge))
     draw = ImageDraw.Draw(strip)
     for mark, label in zip(marks, labels, strict=True):
@@ -150,11 +159,11 @@ def linked(photo: np.ndarray, centres: np.ndarray, pairs: np.ndarray, weights: n
     centres float n×2, row and column in the photo's pixels; pairs int m×2; weights float m, 0 or more.
     """
     picture, greatest = Image.fromarray((photo * DARKENED).astype(np.uint8)), weights.max(initial=1e-9)
-    draw, colours = ImageDraw.Draw(picture), coloured(weights[None], greatest, 0)[0]
+    draw, hues = ImageDraw.Draw(picture), coloured(weights[None], greatest, 0)[0]
     widest = max(1.0, typical_spacing(centres, pairs) / 6)
     for index in np.argsort(weights):  # heavy ones on top
         ends = [tuple(centres[end][::-1].tolist()) for end in pairs[index]]
-        draw.line(ends, tuple(colours[index].tolist()), width=max(1, round(widest * float(weights[index] / greatest))))
+        draw.line(ends, tuple(hues[index].tolist()), width=max(1, round(widest * float(weights[index] / greatest))))
     return np.asarray(picture)
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # these import TensorFlow
 PANELS = ("photo", "superpixels", "pairs", "depth", "prediction", "uncertainty")
 FEWEST = 6  # pixels of a panel across a superpixel that leave room for its boundary
 GAP = 12  # pixels between panels
-MOST_UNCERTAIN = 0.5  # sigma / depth at the end of the colours
 LEAST_CELLS = 12  # that a panel in a terminal must be wide
 
 
@@ -47,6 +46,7 @@ class Span(NamedTuple):
     high: float  # may be less than `low`
     unit: str
     name: str  # of what is measured
+    colours: picture.Colours = picture.DEPTHS
 
 
 class Panel(NamedTuple):
@@ -161,7 +161,8 @@ def panels(
     if patch:
         found |= of_patch(subject, similarity)
     maps = ([] if np.isnan(subject.depth).all() else [subject.depth]) + ([predicted.depth] if predicted else [])
-    span = Span(*picture.span(*maps), "m", subject.what) if maps else None
+    colours = picture.ERRORS if subject.what == "uncertainty" else picture.DEPTHS
+    span = Span(*picture.span(*maps), "m", subject.what, colours) if maps else None
     if not np.isnan(subject.depth).all():
         holes = np.isnan(subject.depth).mean()
         title = subject.what + (f", {holes:.0%} not measured (black)" if holes >= 0.005 else "")
@@ -169,7 +170,7 @@ def panels(
     if predicted:
         found["prediction"] = Panel("prediction", "prediction", partial(draw_map, predicted.depth, span), span)
         relative, marked = 100 * predicted.sigma / predicted.depth, "" if predictor.calibrated else " (not calibrated)"
-        percent = Span(0.0, 100 * MOST_UNCERTAIN, "%", "uncertainty")
+        percent = Span(*picture.span(relative), "%", "uncertainty", picture.ERRORS)
         title = "uncertainty" + marked
         found["uncertainty"] = Panel("uncertainty", title, partial(draw_map, relative, percent), percent)
     return [found[name] for name in wanted if name in found]
@@ -208,7 +209,7 @@ def of_patch(subject: Subject, similarity: str | None) -> dict[str, Panel]:
 
 def draw_map(values: np.ndarray, span: Span, size: tuple[int, int]) -> np.ndarray:
     """A map, float32 H×W, in colours that reach over `span`."""
-    return picture.coloured(picture.resized_map(values, size), *span[:2])
+    return picture.coloured(picture.resized_map(values, size), span.low, span.high, span.colours)
 
 
 def draw_superpixels(patch: Patch, size: tuple[int, int]) -> np.ndarray:
@@ -277,7 +278,8 @@ def titled(panel: Panel, size: tuple[int, int], font: ImageFont.FreeTypeFont, he
     """A panel with its title above it and its scale bar, if any, on its right, with the bar's name where it fits."""
     drawn, title = panel.draw(size), ascii_of(panel.title)
     if panel.span:
-        drawn = np.concatenate([drawn, picture.scale_bar(size[1], *panel.span[:3])], axis=1)
+        low, high, unit, _, colours = panel.span
+        drawn = np.concatenate([drawn, picture.scale_bar(size[1], low, high, unit, colours)], axis=1)
     cell = Image.new("RGB", (drawn.shape[1], head + size[1]), picture.PAPER)
     cell.paste(Image.fromarray(drawn), (0, head))
     draw = ImageDraw.Draw(cell)
@@ -303,11 +305,11 @@ def in_terminal(subject: Subject, found: Sequence[Panel], cells: tuple[int, int]
         drawn = [panel.draw(size) for panel in line]
         for parts in zip(*(blocks.lines(one, true) for one in drawn), strict=True):
             yield " ".join(parts)
-    for low, high, unit, name in legends:
+    for low, high, unit, name, colours in legends:
         bar = np.linspace(low, high, max(cells[0] // 4, 1))[None].repeat(2, axis=0)
-        colours = next(blocks.lines(picture.coloured(bar, low, high), true))
+        drawn = next(blocks.lines(picture.coloured(bar, low, high, colours), true))
         ends = (f"{end:.2g} {unit}".rstrip() for end in (low, high))
-        yield f"{name} {next(ends)} {colours} {next(ends)}"
+        yield f"{name} {next(ends)} {drawn} {next(ends)}"
 
 
 def layout(number: int, cells: tuple[int, int], legends: int, aspect: float) -> tuple[int, tuple[int, int]]:

@@ -4,6 +4,7 @@ An attempt here is a script that ends as its test wants; Grid Engine's clients a
 did.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -121,6 +122,8 @@ def test_what_follows_each_ending(cluster, way, endings, status, said):
     ended, told = one.ends(*endings)
     assert ended == status and said in told.splitlines()[-1], told
     assert [line.split()[0] for line in one.attempts()] == [way] * len(endings)
+    command = json.loads(one.text("1/command.json"))
+    assert command["settings"]["RUNID"] == "trial" and command["command"].endswith("/script --set seed=1")
     assert one.attempts()[0].endswith(" --set seed=1") and (one.run / f"nodes/{len(endings)}/state").exists()
     assert ("qresub -h u 2" in one.orders()) == (status == 75)
 

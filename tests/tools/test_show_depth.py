@@ -101,7 +101,7 @@ def test_photos_and_depth_maps_are_looked_at_as_what_they_are(tmp_path):
     np.save(tmp_path / "uncertainty/photo.npy", np.full((36, 48), 0.5, np.float32))
     (deviation,) = viewing.panels(looked_at(tmp_path / "uncertainty/photo.npy"), viewing.PANELS, None, None)
     assert (deviation.name, deviation.title) == ("uncertainty", "uncertainty")
-    assert deviation.span == (0.5, 0.5, "m", "uncertainty")
+    assert deviation.span == (0.5, 0.5, "m", "uncertainty", picture.ERRORS)
     with pytest.raises(tool.UsageError, match="--photo is for shards and folders"):
         looked_at(tmp_path / "photo.png", "2")
 
@@ -111,8 +111,10 @@ def test_a_prediction_shares_its_colours_with_the_depth_and_is_that_of_the_run(p
     panels = dict(zip(viewing.PANELS, viewing.panels(found, viewing.PANELS, "colour", predictor), strict=True))
     assert panels["pairs"].title.endswith("by colour similarity")
     predicted = predictor.patch(found.patch._asdict())
-    span = (*picture.span(found.depth, predicted.depth), "m", "depth")
+    span = (*picture.span(found.depth, predicted.depth), "m", "depth", picture.DEPTHS)
     assert panels["depth"].span == panels["prediction"].span == span
+    ends = picture.span(100 * predicted.sigma / predicted.depth)
+    assert panels["uncertainty"].span == (*ends, "%", "uncertainty", picture.ERRORS)
     np.testing.assert_array_equal(
         panels["prediction"].draw((96, 72)), picture.coloured(predicted.depth, *panels["depth"].span[:2])
     )

@@ -25,6 +25,11 @@ def test_a_gaussian_is_calibrated_and_half_its_deviation_is_not():
     assert calibration.within(calibration.counts(predicted, deviation / 2, truth), 1) == pytest.approx(0.383, abs=0.01)
 
 
+def letters(strip: np.ndarray) -> int:
+    """How many rows of a white strip, uint8 H×W×3, have ink."""
+    return int((strip.min(axis=(1, 2)) < 128).sum())
+
+
 def test_the_figure_shows_a_curve_below_the_diagonal_for_errors_beyond_what_is_stated():
     rng = np.random.default_rng(0)
     figures = {}
@@ -35,4 +40,5 @@ def test_the_figure_shows_a_curve_below_the_diagonal_for_errors_beyond_what_is_s
         curve = np.argwhere((pixels == (0x31, 0x68, 0x8E)).all(axis=-1))
         middle = curve[np.abs(curve[:, 1] - calibration.SIDE // 2) < 3][:, 0]
         figures[claimed] = middle.mean()  # rows grow downwards
+    assert letters(pixels[: calibration.MARGIN // 2]) > 12  # of the title; a font of bitmaps has 11 pixels at most
     assert figures[0.1] > calibration.SIDE / 2 + 10 and figures[0.4] < calibration.SIDE / 2 - 10

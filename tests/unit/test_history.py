@@ -88,6 +88,13 @@ def test_attempts_have_their_nodes_hosts_and_restarts(run):
     assert first.nodes[2]["gpus"] == "3" and first.nodes[2]["restarts"] == 0
     assert found.hosts == ["anna", "bert", "carl", "dora"]
     assert (found.count("worker"), found.count("ps")) == (1, 1)
+    assert (found.counts("worker"), found.counts("ps")) == ([1, 1], [1, 1])
+
+
+def test_a_host_is_counted_once_by_its_short_name(run):
+    plan = "chief\t0\tanna.grid.test\t0\t-\nps\t0\t10.0.0.7\t0\t-\nworker\t0\tbert.grid.test\t0\t-\n"
+    (run / "nodes/2/plan.tsv").write_text(plan)
+    assert history.read(run).hosts == ["anna", "bert", "carl", "10.0.0.7"]
 
 
 def test_the_chief_of_an_all_reduce_is_a_worker_and_one_process_is_one(run):

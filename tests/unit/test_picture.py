@@ -50,8 +50,8 @@ def test_a_scale_bar_stands_beside_the_depth_near_below_far_above():
     np.testing.assert_array_equal(drawn[:, :300], picture.coloured(depth, 1.0, 5.0))
     bar = drawn[:, 310]
     coloured = np.flatnonzero((bar != 255).any(axis=1))
-    assert bar[coloured[0]].tolist() == picture.ANCHORS[-1].tolist()
-    assert bar[coloured[-1]].tolist() == picture.ANCHORS[0].tolist()
+    assert bar[coloured[0]].tolist() == list(picture.DEPTHS[-1])
+    assert bar[coloured[-1]].tolist() == list(picture.DEPTHS[0])
     assert (drawn[:, 320:].min(axis=2) < 100).any()  # letters
 
 
@@ -60,6 +60,18 @@ def test_every_scale_bar_has_the_largest_on_top_whichever_way_its_colours_go():
     coloured = np.flatnonzero((upwards[:, 10] != 255).any(axis=1))
     np.testing.assert_array_equal(upwards[coloured, 10], downwards[coloured[::-1], 10])
     np.testing.assert_array_equal(upwards[:, 22:], downwards[:, 22:])  # their numbers
+
+
+def test_uncertainty_has_other_colours_than_depth_over_its_own_span():
+    photo, depth = np.zeros((60, 80, 3), np.uint8), np.tile(np.linspace(1, 5, 80, dtype=np.float32), (60, 1))
+    sigma = depth * np.linspace(0.2, 0.25, 80, dtype=np.float32)
+    drawn = picture.panel(photo, depth, depth, sigma, calibrated=True)
+    bar = picture.scale_bar(60, 20, 25, "%", picture.ERRORS).shape[1]
+    uncertainty = drawn[:, -80 - bar : -bar]
+    np.testing.assert_array_equal(uncertainty[:, [0, -1]], [[picture.ERRORS[0], picture.ERRORS[-1]]] * 60)
+    lightness = uncertainty.mean(axis=(0, 2))
+    assert (np.diff(lightness) <= 0).all() and lightness[-1] < lightness[0] - 150
+    assert not set(picture.ERRORS) & set(picture.DEPTHS)
 
 
 @pytest.mark.parametrize("height", [1, 20, 72, 3000])

@@ -6,13 +6,17 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_history import command, line, write
 
-from depthfield import history, protocols, scoring
-from depthfield.report import colours, commands, data, figures, page, photos, tables
+from depthfield import calibration, history, picture, protocols, scoring
+from depthfield.cluster import attempts
+from depthfield.network import registry
+from depthfield.report import colours, commands, data, figures, overview, page, photos, tables, view
 from depthfield.report.figures import Mark, Series
-from depthfield.report.view import View
+from depthfield.report.view import Shown, View
 from depthfield.tool import Failure, UsageError
 
 NASTY = "<script>alert(1)</script>&\"'"
@@ -177,15 +181,28 @@ def test_an_axis_is_logarithmic_where_values_span_much_and_holds_one_value():
     assert not figures.upwards([0.5, 1.0]).logarithmic and not figures.upwards([-1, 1]).logarithmic
     for values in ([0.0], [3.0], [-2.0, -2.0]):
         assert all(math.isfinite(figures.upwards(values)(value)) for value in values)
-    one = figures.plot("one", [Series("a", 0, [[(5, 2.0)]])])
-    assert len(one.dots) == 1 and "goes from 2 at step 5 to 2 at 5" in one.alt
-    assert figures.plot("none", [Series("a", 0, [[]])]) is None
+    one = figures.plot("one", [Series("a", 0, [[(5, 2.0)] * 3])])
+    assert len(one.dots) == 3 and "goes from 2 at step 5 to 2 at 5" in one.alt and not one.logarithmic
+    assert figures.plot("wide", [Series("a", 0, [[(1, 0.01), (2, 0.5), (3, 1.0)]])]).logarithmic
+    for points in ([], [(5, 2.0)], [(5, 2.0), (6, 1.0)]):  # no course
+        assert figures.plot("none", [Series("a", 0, [points])]) is None
+    shares = [(1, 0.5), (2, 0.5)]
+    assert figures.stacked("none", ["a", "b"], [shares, shares], [], 9) is None
 
 
 def test_many_marks_bear_no_labels():
-    series = [Series("a", 0, [[(0, 0), (100, 1)]])]
+    series = [Series("a", 0, [[(0, 0), (50, 1), (100, 1)]])]
     few, many = (figures.plot("t", series, marks=[Mark(n, str(n), "")] * n).marks for n in (3, 30))
-    assert [mark.label for mark in few] == ["3"] * 3 and [mark.label for mark in many] == [""]
+    assert [mark.label for mark in few] == ["3"] and [mark.label for mark in many] == [""]
+
+
+def test_labels_of_marks_that_are_close_are_joined():
+    series = [Series("a", 0, [[(0, 0), (50, 1), (100, 1)]])]
+    starts = {2: 10, 3: 50, 4: 50, 5: 50, 7: 52, 8: 90, 9: 90}
+    marks = [Mark(step, str(start), f"start {start}") for start, step in starts.items()]
+    found = figures.plot("t", series, marks=marks).marks
+    assert [mark.label for mark in found] == ["2", "3-5, 7", "", "8-9"]
+    assert found[1].title == "start 3; start 4; start 5; start 7" and found[1].x < found[2].x
 
 
 def test_steps_taken_again_are_lost_and_restarts_marked(tmp_path):
@@ -214,12 +231,10 @@ def test_each_colour_stands_out_from_the_page(scheme):
         return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
     background = luminance(colours.BACKGROUNDS[scheme])
-    for count in (1, 3, page.MOST_RUNS):
-        palette = colours.palette(count, scheme)
-        assert len(set(palette)) == count
-        for colour in palette:
-            low, high = sorted((luminance(colour), background))
-            assert (high + 0.05) / (low + 0.05) >= 3, colour
+    assert len(set(colours.CURVES[scheme])) == page.MOST_RUNS == 8
+    for colour in colours.CURVES[scheme]:
+        low, high = sorted((luminance(colour), background))
+        assert (high + 0.05) / (low + 0.05) >= 3, colour
 
 
 # ---- pages
@@ -234,6 +249,85 @@ def test_a_page_has_the_paper_s_rows_beside_scores_by_their_protocol(tmp_path):
     assert "None of the paper&#39;s rows applies" in html.replace("'", "&#39;") and "No scores on test photos" in html
 
 
+def test_what_was_measured_once_or_twice_is_a_row_and_no_figure(tmp_path):
+    metrics = [line(10 * n, n, loss=1 / n) for n in (1, 2)] + [line(30, 3, "validation", **SCORES)]
+    runs = [made(tmp_path / name, metrics__jsonl=metrics) for name in ("a", "b")]
+    html = shown(runs[0])
+    assert "<svg" not in html and "Measured once or twice" in html
+    assert "<td>Training loss</td><td>1 at step 1, 0.5 at step 2</td>" in html
+    assert "<td>Deltas, held-out photos: delta2</td><td>0.5 at step 3</td>" in html
+    html = shown(*runs)
+    assert "<svg" not in html and "<td>rms in metres, held-out photos</td><td>0.3 at step 3</td><td>0.3 at" in html
+    assert "by time" not in html and "β weighs" not in html and "are over superpixels" in html
+    html = shown(made(tmp_path / "more"))  # eight lines of training, of which the loss spans much
+    assert "Measured once or twice" in html and html.count("<svg") == 3
+    long = [line(n, n, loss=10.0**-n) for n in range(4)]
+    html = shown(made(tmp_path / "wide", metrics__jsonl=long))
+    assert html.count(">logarithmic axis<") == 1 and "are over superpixels" not in html
+
+
+def test_a_page_has_the_commands_of_run_cluster_with_their_settings(tmp_path):
+    settings = {"RUNID": "trial", "WORKERS": "4", "PE": "orte", "REQUEST": "-q long.q"}
+    for at in (1, 2, 3, 4):
+        folder = tmp_path / f"nodes/{at}"
+        folder.mkdir(parents=True)
+        steps = {"STEPS": "90"} if at == 3 else {}
+        words = ["run-cluster", "sge/cluster.sh", "--set", "seed=1"]
+        attempts.tell_command(folder / "command.json", settings | steps, words)
+    submitted = settings | {"MEMORY": "8G"}  # wins over what reached the job
+    attempts.tell_command(tmp_path / "nodes/command-7.json", submitted, ["run-cluster", "x"])
+    write(tmp_path, {"nodes/5/origin": "7\n", "nodes/5/command.json": {"settings": {}, "command": "y"}})
+    run = made(tmp_path, **{"nodes/4/command__json": {"settings": 3}})
+    assert run.attempts[3].command is None
+    words = "RUNID=trial WORKERS=4 PE=orte REQUEST='-q long.q'{} run-cluster sge/cluster.sh --set seed=1"
+    assert [(each.text, each.when) for each in commands.of_attempts(run)] == [
+        (words.format(""), "attempts 1-2"),
+        (words.format(" STEPS=90"), "attempt 3"),
+        ("RUNID=trial WORKERS=4 PE=orte REQUEST='-q long.q' MEMORY=8G run-cluster x", "attempt 5"),
+    ]
+    assert "RUNID=trial WORKERS=4 PE=orte" in shown(run)
+
+
+def test_the_chief_is_no_node(tmp_path):
+    write(tmp_path, {"nodes/1/plan.tsv": "chief\t0\tb\t0\t-\nps\t0\tb\t0\t-\n"})
+    html = shown(made(tmp_path))
+    assert ">ps 0</td>" in html and ">chief 0</td>" not in html and "more nodes" not in html
+
+
+def test_scores_come_first_in_the_table_of_runs_by_the_names_of_score_depth(tmp_path):
+    runs = [made(tmp_path / name, scores__json={"field": summary()}) for name in ("a", "b")]
+    heads = re.findall(r"<th scope=\"col\"[^>]*>(.*?)</th>", shown(*runs).partition('aria-label="Facts"')[0])
+    assert heads == ["run", *scoring.METRICS, "held-out rel", "step", "seconds", "photos/s", "recipe"]
+    html = shown(runs[0])
+    assert "δ" not in html and "<th scope=\"col\" class=\"number\" title=\"higher is better\">delta1 ↑</th>" in html
+
+
+def test_a_page_says_how_many_photos_and_workers_there_were(tmp_path):
+    plans = {
+        f"nodes/{at}/plan.tsv": "ps\t0\tb\t0\t-\n" + "".join(f"worker\t{n}\tb\t0\t-\n" for n in range(workers))
+        for at, workers in enumerate((2, 4, 9, 3), start=1)
+    }
+    gathered = {f"nodes/{at}/cluster.json": "" if at == 3 else "{}" for at in range(1, 5)}  # nodes of one never came
+    write(tmp_path, plans | gathered)
+    run = made(tmp_path, commands__jsonl=[command(0, None, line="train-depth --recipe small --cluster - --run r")])
+    html = shown(run)
+    assert "9 of 100 steps on 10 photos, 2 held out, by 2 to 4 workers and 1 parameter server" in html
+    assert "<td>by 2 to 4 workers and 1 parameter server</td>" in html
+
+
+def test_a_page_says_what_uncertainty_claims_and_what_a_recipe_is_made_of(tmp_path):
+    scores = {"field": summary(calibrated=True, **{"within 1 σ": 0.552, "within 2 σ": 0.8})}
+    settings = 'loss = "answer"\n[network]\nkind = "plain"\n'
+    html = shown(made(tmp_path, scores__json=scores, recipe__toml=settings))
+    assert ">on held-out photos</td>" in html and "68.3 % are within 1 σ" in html and "σ is too small" in html
+    assert "not that σ holds for these photos" in html
+    assert (
+        "<td>small: network <code>plain</code> (small, trained from scratch), loss <code>answer</code> "
+        "(squared error of the field&#39;s answer)</td>" in html
+    )
+    assert set(overview.WORDS) == {*registry.NETWORKS, *registry.LOSSES}
+
+
 def test_a_page_names_the_dataset_explains_its_words_and_says_once_what_it_lacks(tmp_path):
     called = command(0, None, line="train-depth --run r data/rooms/records/train-00000-of-00001.tfrecord")
     survey = {"photos": 12, "held_out": 2, "superpixels": "700", "smallest": [96, 72], "largest": [96, 72]}
@@ -241,8 +335,8 @@ def test_a_page_names_the_dataset_explains_its_words_and_says_once_what_it_lacks
     html = shown(run)
     assert "<td>data/rooms</td>" in html and "<td>700 at 640×480 pixels, in smaller photos fewer</td>" in html
     assert html.count("No test photos.") == 1
-    for word in ("rel: mean error", "δ1, δ2, δ3: share", "σ is the standard deviation", "τ and scale", "β weighs"):
-        assert word in html
+    words = ("rel: mean error", "delta1, delta2, delta3: share", "σ is the standard deviation", "τ and", "β weighs")
+    assert all(word in html for word in words)
     assert html.count("other places and cameras") == 2
     with pytest.raises(Failure, match="no checkpoint yet"):
         page.test_shards(run)
@@ -257,7 +351,7 @@ def test_a_page_names_the_dataset_explains_its_words_and_says_once_what_it_lacks
 def test_a_run_that_has_just_begun_has_a_page(tmp_path, files):
     write(tmp_path / "run", files)
     html = shown(history.read(tmp_path / "run"))
-    assert "no step taken yet" in html and "There are no lines of metrics yet" in html and "No test photos." in html
+    assert "no step taken yet" in html and "There are no lines of metrics.</p>" in html and "No test photos." in html
 
 
 def test_what_people_named_cannot_become_part_of_the_page(tmp_path):
@@ -275,7 +369,7 @@ def test_what_people_named_cannot_become_part_of_the_page(tmp_path):
 
 
 def test_a_page_stays_small_however_long_the_run_is(tmp_path):
-    """A day of metrics, a restart every quarter of an hour, and a thousand nodes; twelve such runs, too."""
+    """A day of metrics, a restart every quarter of an hour, and a thousand nodes; as many such runs as fit, too."""
     folder = tmp_path / "long"
     shards = " ".join(f"/some/where/records/train-{n:05d}-of-00128.tfrecord" for n in range(0, 128, 2))
     numbers = dict.fromkeys(
@@ -294,7 +388,7 @@ def test_a_page_stays_small_however_long_the_run_is(tmp_path):
         html = shown(*runs)
         assert len(html.encode()) < 300_000
         assert len(payload(html)["runs"]) == len(runs)
-    assert "997 more nodes are in nodes/96/plan.tsv" in html and "93 earlier attempts are in nodes/" in html
+    assert "995 more nodes are in nodes/96/plan.tsv" in html and "91 earlier attempts are in nodes/" in html
 
 
 def test_numbers_that_json_lacks_are_null(tmp_path):
@@ -313,6 +407,40 @@ def test_best_median_and_worst_photos_are_chosen_once_each():
         chosen = [at for each in photos.choose(rels[:count], 3).values() for at in each]
         assert len(chosen) == len(set(chosen)) and bool(chosen) == bool(count)
     assert photos.choose(rels[:2], 3) == {"Best": [1], "Median": [], "Worst": [0]}
+
+
+def seen(name: str, rel: float, error: float) -> Shown:
+    """A test photo whose errors go from 0 to `error`."""
+    errors = np.tile(np.linspace(0, error, 40), (30, 1))
+    errors[0] = np.nan
+    pictures = (photos.jpeg(np.zeros((30, 40, 3), np.uint8)),) * 3
+    return Shown(name, name, rel, 1.0, 5.0, error, 0.21, 0.254, 40, 30, *pictures, photos.grey(errors), pictures[0])
+
+
+def test_photos_of_several_runs_have_a_column_for_each_and_one_scale_of_errors(tmp_path):
+    runs = [made(tmp_path / name) for name in ("a", "b")]
+    counted, both = [1] * (len(calibration.EDGES) - 1), ((0.1, 0.2), (0.3, 0.8))
+    tested = [view.Tested({}, counted, True, 0, [seen("p", rel, error)]) for rel, error in both]
+    views = [View(run, run.path.name, at, each) for at, (run, each) in enumerate(zip(runs, tested, strict=True))]
+    (row,) = photos.of_runs(views)["Best"]
+    assert [tile.caption for tile in row.own] == ["photo", "truth"]
+    assert [[tile.caption for tile in column] for column in row.columns] == [
+        ["a, rel 0.100", "error"],
+        ["b, rel 0.300", "error"],
+    ]
+    assert [scale[:3] for scale in row.scales] == [("truth and prediction", "1.00 m", "5.00 m"), ("error", "0", "80 %")]
+    ends = []
+    for column in row.columns:
+        pixels = np.asarray(Image.open(io.BytesIO(column[1].picture))).astype(int)
+        assert (pixels[0] < 60).all() and np.abs(pixels[20, 0] - picture.ERRORS[0]).max() < 30  # NaN, and no error
+        ends.append(pixels[20, -1].sum())
+    assert ends[0] > ends[1] + 150  # its largest error is a quarter of the other's
+    html = page.render(runs, tested, "")
+    assert html.count('class="tiles runs"') == 1 and 'class="bar errors"' in html and "the mean over the runs" in html
+
+    (row,) = photos.of_runs(views[:1])["Best"]
+    assert [tile.caption for tile in row.columns[0]] == ["prediction, rel 0.100", "error", "uncertainty"]
+    assert [scale[:3] for scale in row.scales][1:] == [("error", "0", "20 %"), ("uncertainty", "21 %", "25.4 %")]
 
 
 def test_shards_in_a_row_are_one_word_that_bash_expands():

@@ -71,4 +71,4 @@ def test_a_run_without_the_field_is_called_unary():
 
 def test_pictures_are_black_where_nothing_was_measured_and_light_where_near():
     coloured = picture.coloured(np.array([[1.0, 5.0, NAN]]), 1, 5)
-    assert coloured[0].tolist() == [picture.ANCHORS[0].tolist(), picture.ANCHORS[-1].tolist(), [0, 0, 0]]
+    assert coloured[0].tolist() == [list(picture.DEPTHS[0]), list(picture.DEPTHS[-1]), [0, 0, 0]]

@@ -1,12 +1,13 @@
 """Submission of a job and the stop of a run, with stand-ins for Grid Engine's clients: what is refused, and said."""
 
+import json
 import shlex
 from pathlib import Path
 
 import pytest
 from clients import recorded
 
-from depthfield.cluster import attempts, settings, stopping, submission
+from depthfield.cluster import attempts, settings, stopping, submission, supervisor
 from depthfield.tool import Failure
 
 PES = {"orte": ("TRUE", "$round_robin"), "smp": ("TRUE", "$pe_slots"), "make": ("FALSE", "$round_robin")}
@@ -165,3 +166,14 @@ def test_a_run_that_was_stopped_before_it_began_waits_for_nothing(site):
     site.lists(("42", "train-first", "qw", ""))
     assert "ended before its first attempt" in stopping.stop(site.run, 1)
     assert not (site.run / "job").exists()
+
+
+def test_a_run_keeps_the_command_that_submitted_it_with_the_settings_that_do_not_reach_the_job(site):
+    (site.folder / "data/rooms/records").mkdir(parents=True)
+    (site.folder / "data/rooms/records/train-00000-of-00001.tfrecord").touch()
+    given = {"RUNID": "first", "RUN_DIR": "runs", "DATA_DIR": "data", "PS_NODES": "1", "WORKERS": "2", "PE": "orte"}
+    given |= {"REQUEST": "-l 'x=a b'"}
+    one = settings.read(site.folder, given)
+    assert supervisor.train(one, Path("sge/cluster.sh"), ["--set", "seed=1"], given | {"HOME": "/"}) == 0
+    told = json.loads((site.run / "nodes/command-7.json").read_text())
+    assert told == {"settings": given, "command": "run-cluster sge/cluster.sh --set seed=1"}

@@ -1,15 +1,19 @@
 """The attempts of a run: each is one start of its cluster, in a folder `RUN/nodes/ATTEMPT` created by one process.
 
 Besides the nodes' announcements, the folder holds: `job` and `origin`, to which job it belongs; `from`, the step it
-starts at; `hosts` and `plan.tsv`; `array-jobs`, the ids of its nodes' jobs; `state`, one line for people, and `why`,
-what it leaves open; `stop`, a request to end; `failed`, why no further attempt would start its nodes; `lost`, the hosts
-that its watcher has lost; `claim`, who decides what follows; and `avoid`, the hosts that the next attempt must avoid.
+starts at; `command.json`, the settings and the command of run-cluster; `hosts` and `plan.tsv`; `array-jobs`, the ids
+of its nodes' jobs; `state`, one line for people, and `why`, what it leaves open; `stop`, a request to end; `failed`,
+why no further attempt would start its nodes; `lost`, the hosts that its watcher has lost; `claim`, who decides what
+follows; and `avoid`, the hosts that the next attempt must avoid. Beside these folders is `command-JOB.json`, the
+settings and the command that submitted a job: not all reach it.
 """
 
 import contextlib
+import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -80,6 +84,12 @@ def forget_job(run: Path) -> None:
         tell_job(run, begun)
     else:
         (run / "job").unlink(missing_ok=True)
+
+
+def tell_command(path: Path, settings: Mapping[str, str], words: Sequence[object]) -> None:
+    """Write the settings and the words of a command as one line of JSON."""
+    told = {"settings": dict(settings), "command": shlex.join(map(str, words))}
+    files.write_text(path, json.dumps(told) + "\n")
 
 
 def claim(folder: Path, who: str) -> bool:

@@ -17,8 +17,9 @@ PASSED_ON = (
     "PS_REQUEST", "NODE_PE", "GPUS_PER_SLOT", "MEMORY", "TIMEOUT", "WAIT", "STEPS", "BATCHSIZE", "CKPT_FREQ",
     "SUM_FREQ", "GRID_QUEUES",
 )  # fmt: skip
+TOLD = (*PASSED_ON, "PE", "REQUEST", "GRID")  # what a run keeps of them; a job that users submit has its PE, too
 # What cluster.sh takes besides, as an argument too.
-KNOWN = (*PASSED_ON, "PE", "REQUEST", "GRID", "DEPTHFIELD", "RUN", "ATTEMPT", "WAY", "HOST", "THREADS")
+KNOWN = (*TOLD, "DEPTHFIELD", "RUN", "ATTEMPT", "WAY", "HOST", "THREADS")
 ALONE = "one worker without parameter servers is a single process; use"
 PLAIN = re.compile(r"[A-Za-z0-9_./+@%=~-]*")  # of a path: to Grid Engine's clients most others have a meaning
 

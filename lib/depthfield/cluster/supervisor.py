@@ -14,7 +14,7 @@ from depthfield import files, lease, tool
 from depthfield.cluster import attempts, endings, gridengine, submission, takeover, ways
 from depthfield.cluster.endings import End, Facts, Then
 from depthfield.cluster.processes import STOPPING, Child, Signals, adopt_orphans, end_orphans
-from depthfield.cluster.settings import Settings
+from depthfield.cluster.settings import TOLD, Settings
 from depthfield.tool import Failure, inform, say, showing
 
 LEASE_SECONDS = 90  # for the process that held the run before to release it
@@ -47,6 +47,7 @@ class Supervisor:
                 say(f"{gives_up}; see {self.run / 'logs'}")
                 return endings.gave_up(self.way.name)
             folder = attempts.begin(self.run, self.way.job, self.origin)
+            tell_command(folder / "command.json", self.environment, self.script, self.arguments)
             if self.environment.get("JOB_ID"):
                 attempts.tell_job(self.run, self.way.job)
             self._tell(folder)
@@ -179,6 +180,12 @@ class Supervisor:
         return f"ended: gave up, {found.value}" if follows is Then.GIVE_UP else self.ended
 
 
+def tell_command(path: Path, environment: Mapping[str, str], script: Path, arguments: Sequence[str]) -> None:
+    """Write this call of run-cluster, with the settings in its environment, for report-run."""
+    given = {name: environment[name] for name in TOLD if environment.get(name)}
+    attempts.tell_command(path, given, ["run-cluster", script, *arguments])
+
+
 def leave_before(limit: int) -> float:
     """Return when to stop before a time limit, both in seconds: a tenth earlier, at least 15 and at most 300 s."""
     return max(limit - min(max(limit // 10, 15), 300), 1)
@@ -204,7 +211,8 @@ def train(
         raise Failure(f"no train-*.tfrecord in {settings.records}: {make} makes them{others}")
     if not environment.get("JOB_ID"):
         if settings.grid and gridengine.present():
-            submission.submit(settings, script, arguments)
+            job = submission.submit(settings, script, arguments)
+            tell_command(settings.run / f"nodes/command-{job}.json", environment, script, arguments)
             return tool.DONE
         submission.without_grid(settings)
     for name in ("nodes", "logs"):

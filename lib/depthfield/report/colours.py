@@ -1,27 +1,17 @@
-"""Colours of a page, all from the perceptually uniform map picture.ANCHORS."""
+"""Colours of a page: those of curves, and of the maps of photos."""
 
-from depthfield.picture import ANCHORS
+from depthfield.picture import Colours
 
 BACKGROUNDS = {"light": "#fcfcfb", "dark": "#15171a"}
-# The part of the map for curves, from 0 (light) to 1 (dark), that has enough contrast with the background.
-SPANS = {"light": (0.45, 1.0), "dark": (0.6, 0.0)}
+# Eight colours that the colour-blind can tell apart, too (Okabe and Ito 2008, https://jfly.uni-koeln.de/color/). On a
+# light page the light ones are darker than theirs, in the same hue, so that each has a contrast of 3 to 1; on a dark
+# page black is white.
+CURVES = {
+    "light": ("#0072b2", "#d55e00", "#009e73", "#c4749f", "#000000", "#bd8200", "#4695c1", "#958d29"),
+    "dark": ("#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#f4f4f4", "#e69f00", "#0072b2", "#f0e442"),
+}
 
 
-def palette(count: int, scheme: str) -> list[str]:
-    """Return `count` colours for curves, evenly spaced."""
-    first, last = SPANS[scheme]
-    places = [at / (count - 1) for at in range(count)] if count > 1 else [0.4]
-    return [colour(first + (last - first) * place) for place in places]
-
-
-def gradient() -> str:
-    """Return the stops of a CSS gradient from near to far."""
-    return ", ".join(colour(at / (len(ANCHORS) - 1)) for at in range(len(ANCHORS)))
-
-
-def colour(place: float) -> str:
-    """Return the colour at a position from 0 (near, light) to 1 (far, dark), as #rrggbb."""
-    at = place * (len(ANCHORS) - 1)
-    below = min(int(at), len(ANCHORS) - 2)
-    mixed = ANCHORS[below] + (ANCHORS[below + 1] - ANCHORS[below]) * (at - below)
-    return "#" + "".join(f"{round(float(channel)):02x}" for channel in mixed)
+def gradient(colours: Colours) -> str:
+    """Return the stops of a CSS gradient, evenly spaced."""
+    return ", ".join("#" + "".join(f"{channel:02x}" for channel in colour) for colour in colours)

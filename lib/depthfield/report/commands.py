@@ -4,10 +4,11 @@ import re
 from typing import NamedTuple
 
 from depthfield import history
-from depthfield.history import Run
+from depthfield.history import Attempt, Run
 from depthfield.report.cells import last, moment
+from depthfield.report.figures import ranges
 
-MOST, CHARACTERS = 24, 1200  # commands on a page, and characters of each
+MOST, FEW, CHARACTERS = 24, 4, 1200  # commands on a page, those of run-cluster, and characters of each
 SHARD = re.compile(r"([\w./+@%=~-]*-)(\d{5})(-of-\d{5}\.tfrecord)")
 
 
@@ -15,6 +16,19 @@ class Command(NamedTuple):
     text: str
     when: str
     by: str  # versions and host
+
+
+def of_attempts(run: Run) -> list[Command]:
+    """Return the commands of run-cluster that began the attempts of a run, each once with its settings."""
+    begun: dict[str, list[Attempt]] = {}
+    for attempt in run.attempts:
+        if attempt.command:
+            begun.setdefault(attempt.command, []).append(attempt)
+    kept, _ = last(list(begun.items()), FEW, "commands", "nodes/")
+    return [
+        Command(clipped(command), f"attempt{'s' if len(of) > 1 else ''} {ranges(each.number for each in of)}", "")
+        for command, of in kept
+    ]
 
 
 def of_run(run: Run, most: int) -> tuple[list[Command], str]:

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from depthfield.history import SPENT, Run, Start, number
 from depthfield.report import figures
-from depthfield.report.cells import moment
+from depthfield.report.cells import Cell, Head, Table, moment, text
 from depthfield.report.figures import Mark, Plot, Point, Series
 from depthfield.report.view import View
 
@@ -62,46 +63,73 @@ def ends(views: Sequence[View]) -> list[float]:
     return [0, *(view.run.step for view in views if view.run.step)]
 
 
-def of_scores(views: Sequence[View]) -> list[Plot]:
-    """Plot loss and scores."""
-    plots = of_one(views[0]) if len(views) == 1 else of_several(views)
-    return [plot for plot in plots if plot]
+class Wanted(NamedTuple):
+    """A figure to plot, or a few numbers."""
+
+    title: str
+    series: list[Series]
+    x_label: str = "step"
 
 
-def of_one(view: View) -> list[Plot | None]:
+def of_scores(views: Sequence[View]) -> tuple[list[Plot], Table | None]:
+    """Plot loss and scores; figures that would have too few points are rows of a table."""
+    wanted = of_one(views[0]) if len(views) == 1 else of_several(views)
+    plots, rows = [], []
+    for title, series, x_label in wanted:
+        by_steps = x_label == "step"
+        marked, reach = (marks(views), ends(views)) if by_steps else ((), [0])
+        plot = figures.plot(title, series, x_label, marked, most(views), ends=reach)
+        if plot:
+            plots.append(plot)
+        elif any(map(figures.length, series)) and by_steps:
+            rows += few(title, series, len(views) > 1)
+    heads = [Head("number"), *(Head(view.name if len(views) > 1 else "value") for view in views)]
+    return plots, Table("Measured once or twice", heads, rows) if rows else None
+
+
+def few(title: str, series: Sequence[Series], several: bool) -> list[list[Cell]]:
+    """Return rows with the numbers of a figure: one row with a cell for each of several runs, or one for each curve."""
+    cells = [
+        text(", ".join(f"{figures.short(y)} at step {figures.short(x)}" for part in one.parts for x, y in part))
+        for one in series
+    ]
+    if several:
+        return [[text(title), *cells]]
+    names = [title if len(series) == 1 else f"{title}: {one.name}" for one in series]
+    return [[text(name), cell] for name, cell, one in zip(names, cells, series, strict=True) if figures.length(one)]
+
+
+def of_one(view: View) -> list[Wanted]:
     run = view.run
     whose = "photos trained on" if run.survey.get("held_out") == 0 else "held-out photos"
     betas = [key for key in (run.training[0] if run.training else {}) if key.startswith("beta_")]
 
-    def plot(title: str, kind: str, *lines: tuple[str, str, bool]) -> Plot | None:
+    def wanted(title: str, kind: str, *lines: tuple[str, str, bool]) -> Wanted:
         series = [curve(view, kind, key, name, at, dashed=dashed) for at, (key, name, dashed) in enumerate(lines)]
-        return figures.plot(title, series, "step", marks([view]), most([view]), ends=ends([view]))
+        return Wanted(title, series)
 
     return [
-        plot("Training loss", "training", ("loss", "loss", False)),
-        plot(f"rel, {whose}", "validation", ("rel", "with the field", False), ("unary_rel", "without", True)),
-        plot(f"Deltas, {whose}", "validation", *((f"delta{n}", f"δ{n}", False) for n in (1, 2, 3))),
-        plot(f"rms in metres, {whose}", "validation", ("rms", "rms", False)),
-        plot("Weights β of the field", "training", *((key, key.removeprefix("beta_"), False) for key in betas)),
-        plot("Learning rate", "training", ("learning_rate", "learning rate", False)),
+        wanted("Training loss", "training", ("loss", "loss", False)),
+        wanted(f"rel, {whose}", "validation", ("rel", "with the field", False), ("unary_rel", "without", True)),
+        wanted(f"Deltas, {whose}", "validation", *((f"delta{n}", f"delta{n}", False) for n in (1, 2, 3))),
+        wanted(f"rms in metres, {whose}", "validation", ("rms", "rms", False)),
+        wanted("Weights β of the field", "training", *((key, key.removeprefix("beta_"), False) for key in betas)),
+        wanted("Learning rate", "training", ("learning_rate", "learning rate", False)),
     ]
 
 
-def of_several(views: Sequence[View]) -> list[Plot | None]:
-    def plot(title: str, kind: str, key: str, x: Callable = by_step, label: str = "step") -> Plot | None:
-        series = [curve(view, kind, key, view.name, view.colour, x) for view in views]
-        if x is by_step:
-            return figures.plot(title, series, label, marks(views), most(views), ends=ends(views))
-        return figures.plot(title, series, label, most=most(views), ends=[0])
+def of_several(views: Sequence[View]) -> list[Wanted]:
+    def wanted(title: str, kind: str, key: str, x: Callable = by_step, label: str = "step") -> Wanted:
+        return Wanted(title, [curve(view, kind, key, view.name, view.colour, x) for view in views], label)
 
     whose = "held-out photos"
     return [
-        plot("Training loss", "training", "loss"),
-        plot(f"rel, {whose}", "validation", "rel"),
-        plot(f"rel, {whose}, by time", "validation", "rel", by_minute, "minute"),
-        plot(f"δ1, {whose}", "validation", "delta1"),
-        plot(f"rms in metres, {whose}", "validation", "rms"),
-        plot(f"log10, {whose}", "validation", "log10"),
+        wanted("Training loss", "training", "loss"),
+        wanted(f"rel, {whose}", "validation", "rel"),
+        wanted(f"rel, {whose}, by time", "validation", "rel", by_minute, "minute"),
+        wanted(f"delta1, {whose}", "validation", "delta1"),
+        wanted(f"rms in metres, {whose}", "validation", "rms"),
+        wanted(f"log10, {whose}", "validation", "log10"),
     ]
 
 

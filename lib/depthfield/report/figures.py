@@ -9,9 +9,12 @@ Point = tuple[float, float]
 WIDTH, HEIGHT = 400, 236
 LEFT, RIGHT, TOP, BOTTOM = 46, 388, 12, 202  # edges of the area with the curves
 LOGARITHMIC = 20  # ratio of the highest to the lowest positive value from which on an axis is logarithmic
+FEWEST = 3  # points of the longest curve of a figure: fewer are numbers, not a course
 DOTTED = 40  # most points of a curve that are shown as dots
 LABELLED = 24  # most marks that have labels
+APART = 16  # units between the labels of marks; those of marks that are closer are joined
 NEUTRAL = -1  # colour of a reference line, which has no dots
+SHARES = (7, 6, 5)  # colours of shares: runs take theirs from the other end
 
 
 class Series(NamedTuple):
@@ -28,9 +31,8 @@ class Mark(NamedTuple):
     """A vertical line."""
 
     x: float
-    label: str
+    label: str  # a number
     title: str
-    colour: int | None = None
 
 
 class Tick(NamedTuple):
@@ -62,6 +64,7 @@ class Plot(NamedTuple):
     marks: list[Mark]
     legend: list[Series]
     alt: str
+    logarithmic: bool = False  # its vertical axis
 
 
 class Scale(NamedTuple):
@@ -97,13 +100,13 @@ def plot(
 
     The horizontal axis includes the `ends`, so that figures beside each other have the same one.
 
-    Returns None if there are no points.
+    Returns None if no curve has FEWEST points.
     """
+    if max((length(one) for one in series), default=0) < FEWEST:
+        return None
     series = [one._replace(parts=shared(one.parts, most), lost=shared(one.lost, most // 4)) for one in series]
     series = [one for one in series if one.parts]
     points = [point for one in series for part in (*one.parts, *one.lost) for point in part]
-    if not points:
-        return None
     x = across([*(x for x, _ in points), *ends])
     y = upwards([y for _, y in points], zero)
     dots = [
@@ -117,7 +120,7 @@ def plot(
     for one in series:
         paths += [Path(joined(part, x, y), one.colour, "dashed" if one.dashed else "") for part in one.parts]
     alt = described(title, series, x_label)
-    return Plot(title, x_label, x.ticks(5), y.ticks(6), [], paths, dots, placed(marks, x), series, alt)
+    return Plot(title, x_label, x.ticks(5), y.ticks(6), [], paths, dots, placed(marks, x), series, alt, y.logarithmic)
 
 
 def stacked(
@@ -130,12 +133,12 @@ def stacked(
 ) -> Plot | None:
     """Plot shares that add up to one as stacked areas; each is a list of points with the same x.
 
-    Returns None if there are fewer than two points.
+    Returns None if there are fewer than FEWEST points.
     """
-    if not shares or len(shares[0]) < 2:
+    if not shares or len(shares[0]) < FEWEST:
         return None
     shares = [
-        (name, colour, thinned(points, most)) for colour, (name, points) in enumerate(zip(names, shares, strict=True))
+        (name, colour, thinned(points, most)) for colour, name, points in zip(SHARES, names, shares, strict=True)
     ]
     x = across([*(x for x, _ in shares[0][2]), *ends])
     y = Scale(0, 1, BOTTOM, TOP)
@@ -150,11 +153,39 @@ def stacked(
     return Plot(title, "step", x.ticks(5), ticks, areas, [], [], placed(marks, x), legend, alt)
 
 
+def length(series: Series) -> int:
+    """Return the number of points of a curve."""
+    return sum(map(len, series.parts))
+
+
 def placed(marks: Sequence[Mark], x: Callable[[float], float]) -> list[Mark]:
-    """Place marks; if there are many, without labels, and only one per unit."""
-    if len(marks) <= LABELLED:
-        return [mark._replace(x=x(mark.x)) for mark in marks]
-    return [Mark(at, "", "") for at in sorted({round(x(mark.x)) for mark in marks})]
+    """Place marks, and join the labels of those that are close; if there are many, without labels, one per unit."""
+    if len(marks) > LABELLED:
+        return [Mark(at, "", "") for at in sorted({round(x(mark.x)) for mark in marks})]
+    groups: list[list[Mark]] = []
+    for mark in sorted((mark._replace(x=x(mark.x)) for mark in marks), key=lambda mark: mark.x):
+        if groups and mark.x - groups[-1][-1].x < APART:
+            groups[-1].append(mark)
+        else:
+            groups.append([mark])
+    found = []
+    for group in groups:
+        first, *others = sorted({mark.x for mark in group})
+        title = "; ".join(mark.title for mark in group)
+        found.append(Mark(first, ranges(int(mark.label) for mark in group), title))
+        found += [Mark(at, "", "") for at in others]
+    return found
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Join whole numbers, those in a row to a range: `2, 4-6`."""
+    rows: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if rows and number == rows[-1][-1] + 1:
+            rows[-1].append(number)
+        else:
+            rows.append([number])
+    return ", ".join(str(row[0]) if len(row) == 1 else f"{row[0]}-{row[-1]}" for row in rows)
 
 
 def across(values: Sequence[float]) -> Scale:

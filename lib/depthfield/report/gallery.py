@@ -1,6 +1,5 @@
 """Predictions of test photos for a page: their scores, and their maps as small pictures."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +9,10 @@ from PIL import Image
 from depthfield import evaluation, picture, scoring
 from depthfield.prediction import Prediction, Predictor
 from depthfield.records.index import Photo
+from depthfield.report.photos import grey, jpeg
 from depthfield.report.view import Shown, Tested
 
 WIDTH = 320  # most pixels across a picture
-FARTHEST_OFF = 0.5  # share of the depth at the end of the colours of errors and uncertainties
-QUALITY = 80
 
 
 def test(run: Path, shards: Sequence[Path]) -> Tested:
@@ -34,16 +32,18 @@ def shown(photo: Photo, example: dict[str, np.ndarray], predicted: Prediction, t
     low, high = picture.span(truth) if scoring.known(truth).any() else picture.span(depth)
     height, width = truth.shape
     image = Image.fromarray(example["image"]).resize((width, height), Image.Resampling.LANCZOS)
-    maps = (
-        picture.coloured(truth, low, high),
-        picture.coloured(depth, low, high),
-        picture.coloured(np.abs(depth - truth) / truth, 0, FARTHEST_OFF),
-        picture.coloured(sigma / depth, 0, FARTHEST_OFF),
-    )
-    pictures = (jpeg(one) for one in (image, *map(Image.fromarray, maps)))
+    error, uncertainty = np.abs(depth - truth) / truth, sigma / depth
+    ends = [float(end) for end in (low, high, min(picture.span(error)[1], 1), *picture.span(uncertainty))]
     rel = scoring.scores(tally.sums, tally.pixels)["rel"]
     name = Path(example["name"].decode()).name
-    return Shown(photo.digest, name, float(rel), float(low), float(high), width, height, *pictures)
+    return Shown(
+        photo.digest, name, float(rel), *ends, width, height,
+        jpeg(np.asarray(image)),
+        jpeg(picture.coloured(truth, low, high)),
+        jpeg(picture.coloured(depth, low, high)),
+        grey(error),
+        jpeg(picture.coloured(uncertainty, *ends[3:], picture.ERRORS)),
+    )  # fmt: skip
 
 
 def small(values: np.ndarray) -> np.ndarray:
@@ -53,9 +53,3 @@ def small(values: np.ndarray) -> np.ndarray:
         return values
     size = (WIDTH, max(1, round(height * WIDTH / width)))
     return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.NEAREST))
-
-
-def jpeg(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=QUALITY, optimize=True)
-    return file.getvalue()

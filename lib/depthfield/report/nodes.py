@@ -70,13 +70,17 @@ def roles(attempt: Attempt) -> str:
 
 
 def of_last_attempt(run: Run, most: int) -> Table | None:
-    """List `most` nodes of the last attempt, and among them all with restarts or problems."""
-    if not run.attempts or not run.attempts[-1].nodes:
+    """List `most` nodes of the last attempt, and among them all with restarts or problems.
+
+    The chief is no node: the table of starts has its host.
+    """
+    attempt = run.attempts[-1] if run.attempts else None
+    nodes = [node for node in attempt.nodes if node["role"] != "chief"] if attempt else []
+    if not nodes:
         return None
-    attempt = run.attempts[-1]
-    chosen = sorted(attempt.nodes, key=lambda node: node["restarts"] == 0 and node.get("state") in USUAL)[:most]
+    chosen = sorted(nodes, key=lambda node: node["restarts"] == 0 and node.get("state") in USUAL)[:most]
     rows = []
-    for node in attempt.nodes:
+    for node in nodes:
         if node in chosen:
             memory = number(node, "memory")
             cells = [Cell(f"{node['role']} {node['index']}", f"{node['role']} {node['index']:06d}")]
@@ -85,6 +89,6 @@ def of_last_attempt(run: Run, most: int) -> Table | None:
             rows.append([*cells, figure(node["restarts"], 0)])
     heads = [Head("node"), Head("host"), Head("GPUs"), Head("state"), Head("memory, MB", True, "in its last seconds")]
     heads += [Head("load", True, "cores kept busy in its last seconds"), Head("restarts", True)]
-    left = len(attempt.nodes) - len(rows)
+    left = len(nodes) - len(rows)
     more = f"{left:,} more nodes are in nodes/{attempt.number}/plan.tsv." if left else ""
     return Table(f"Nodes of attempt {attempt.number}", heads, rows, more)

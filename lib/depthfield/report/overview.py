@@ -10,24 +10,36 @@ from depthfield.tool import some
 from depthfield.training import provenance
 
 FEW = 8  # hosts shown
+ABOUT = ("held_out_rel", "step", "seconds", "photos_per_second", "recipe")  # columns of a run beside its scores
 
 
 def in_a_sentence(run: Run) -> str:
     steps = run.step or 0
     of = f" of {run.steps:,}" if run.steps and run.steps != steps else ""
-    photos = f" on {run.survey['photos']:,} photos" if number(run.survey, "photos") else ""
     time = f"in {duration(run.seconds)}" if run.seconds else ""
-    parts = (f"Recipe {run.recipe or 'unknown'}", f"{steps:,}{of} steps{photos}", trained_by(run), time)
+    on = f" on {several(run.survey['photos'] - held_out(run), 'photo')}" if number(run.survey, "photos") else ""
+    out = f"{held_out(run):,} held out" if held_out(run) else ""
+    parts = (f"Recipe {run.recipe or 'unknown'}", f"{steps:,}{of} steps{on}", out, trained_by(run), time)
     return ", ".join(part for part in parts if part) + "."
 
 
 def trained_by(run: Run) -> str:
     if not run.cluster:
         return "by one process" if run.starts else ""
-    ps, workers = run.count("ps"), run.count("worker")
-    if not ps:
-        return f"by {several(workers, 'worker')} in step (all-reduce)"
-    return f"by {several(workers, 'worker')} and {several(ps, 'parameter server')}"
+    workers = between(run.counts("worker"), "worker")
+    if not run.count("ps"):
+        return f"by {workers} in step (all-reduce)"
+    return f"by {workers} and {between(run.counts('ps'), 'parameter server')}"
+
+
+def between(counts: Sequence[int], noun: str) -> str:
+    """Return how many there were in all attempts: `2 to 4 workers`."""
+    least, most = min(counts), max(counts)
+    return several(most, noun) if least == most else f"{least:,} to {several(most, noun)}"
+
+
+def held_out(run: Run) -> int:
+    return number(run.survey, "held_out") or 0
 
 
 def state(run: Run) -> str:
@@ -60,19 +72,34 @@ def key_figures(run: Run) -> list[tuple[str, str, str]]:
 
 
 def runs_table(views: Sequence[View]) -> Table:
-    heads = [Head(column.title, column.digits is not None, hint(column.signed)) for column in tables.COLUMNS]
+    """List the runs with their scores first; the table of facts below says where they were trained."""
+    known = {column.key: column for column in tables.COLUMNS}
+    columns = [known[key] for key in ("run", *tables.METRICS, *ABOUT)]
+    heads = [Head(called(column), column.digits is not None, hint(column.signed)) for column in columns]
     rows = []
     for view in views:
         row = tables.row(view.run, view.name)
-        rows.append([
-            Cell(shown := tables.shown(column, row[column.key], "markdown"), sorted_by(row[column.key], shown))
-            for column in tables.COLUMNS
-        ])  # fmt: skip
+        rows.append([Cell(tables.shown(column, row[column.key], "markdown"), row[column.key]) for column in columns])
     return Table("Runs", heads, rows)
 
 
-def sorted_by(value: object, shown: str) -> float | str | None:
-    return shown if isinstance(value, list) else value
+def called(column: tables.Column) -> str:
+    """Return the name of a column; scores have those of score-depth, such as delta1."""
+    return column.key if column.key in tables.METRICS else column.title
+
+
+# What a recipe's networks and losses are, in few words; see network.registry.
+WORDS = {
+    "plain": "small, trained from scratch",
+    "backbone": "on an encoder of Keras",
+    "fcsp": "DCNF-FCSP",
+    "patchwise": "DCNF",
+    "unary": "squared error of z",
+    "answer": "squared error of the field's answer",
+    "absolute": "absolute error of the field's answer",
+    "published": "the paper's, with τ = 1",
+    "likelihood": "the paper's, with τ of held-out photos",
+}
 
 
 FACTS: dict[str, Callable[[Run], object]] = {
@@ -99,9 +126,12 @@ def facts(views: Sequence[View]) -> list[tuple[str, list[str]]]:
 
 
 def recipe(run: Run) -> str:
-    kind, loss = run.settings.get("network.kind"), run.settings.get("loss")
-    about = ", ".join(part for part in (kind and f"network {kind}", loss and f"loss {loss}") if part)
-    return f"{run.recipe or 'unknown'}{f' ({about})' if about else ''}"
+    about = [
+        f"{what} `{value}`{f' ({WORDS[value]})' if value in WORDS else ''}"
+        for what, value in (("network", run.settings.get("network.kind")), ("loss", run.settings.get("loss")))
+        if value
+    ]
+    return ": ".join(filter(None, (run.recipe or "unknown", ", ".join(about))))
 
 
 def superpixels(run: Run) -> str:
@@ -110,12 +140,12 @@ def superpixels(run: Run) -> str:
 
 
 def photos(run: Run) -> str:
-    total, held_out = number(run.survey, "photos"), number(run.survey, "held_out") or 0
+    total = number(run.survey, "photos")
     if total is None:
         return ""
     sizes = dict.fromkeys("×".join(map(str, run.survey.get(name, []))) for name in ("smallest", "largest"))
     size = " to ".join(filter(None, sizes))
-    return f"{total - held_out:,} to train on, {held_out:,} held out{f'; {size} pixels' if size else ''}"
+    return f"{total - held_out(run):,} to train on, {held_out(run):,} held out{f'; {size} pixels' if size else ''}"
 
 
 def settings(views: Sequence[View]) -> tuple[Table | None, Table | None]:

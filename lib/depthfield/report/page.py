@@ -5,13 +5,15 @@ however long a run is: curves are thinned, and long lists are cut with a remark.
 """
 
 import base64
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+import markupsafe
 
-from depthfield import history
+from depthfield import history, picture
 from depthfield.history import Run
 from depthfield.report import colours, commands, curves, data, figures, nodes, overview, photos, scores
 from depthfield.report.cells import moment
@@ -20,7 +22,7 @@ from depthfield.tool import Failure, some
 from depthfield.training import provenance
 
 JPEG = "data:image/jpeg;base64,"
-MOST_RUNS = 12  # their colours can still be distinguished
+MOST_RUNS = 8  # as many as there are colours
 
 
 def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) -> str:
@@ -29,14 +31,12 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
     views = [View(*each) for each in zip(runs, names, range(len(runs)), tested, strict=True)]
     several = len(views) > 1
     differing, settings = overview.settings(views)
-    of_scores, of_speed = curves.of_scores(views), curves.of_speed(views)
-    by_photo, calibration = scores.by_photo(views), scores.calibration(views)
-    plots = [*of_scores, *of_speed, *filter(None, (by_photo, calibration))]
-    used = [path.colour for plot in plots for path in (*plot.paths, *plot.areas)]
+    of_scores, measured_little = curves.of_scores(views)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
+    environment.filters["marked"] = marked
     environment.filters["jpeg"] = lambda picture: JPEG + base64.b64encode(picture).decode()
     return environment.get_template("page.html").render(
         title=f"{len(views)} runs compared" if several else names[0],
@@ -49,6 +49,8 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
         differing=differing,
         settings=settings,
         curves=of_scores,
+        measured_little=measured_little,
+        validated=any(view.run.validation for view in views),
         restarted=bool(curves.marks(views)),
         on_test_photos=scores.on_test_photos(views),
         extent=scores.extent(views),
@@ -56,20 +58,22 @@ def render(runs: Sequence[Run], tested: Sequence[Tested | None], untested: str) 
         protocols=scores.by_protocols(views),
         photos=photos.of_runs(views),
         untested=untested,
-        by_photo=by_photo,
-        calibration=calibration,
+        by_photo=scores.by_photo(views),
+        calibration=scores.calibration(views),
         uncertainty=scores.uncertainty(views),
         speed=nodes.speed(views),
-        of_speed=of_speed,
+        of_speed=curves.of_speed(views),
         spent=curves.WHERE,
         clusters=clusters(views),
-        commands=[(view, *commands.of_run(view.run, max(commands.MOST // len(views), 2))) for view in views],
+        commands=[
+            (view, commands.of_attempts(view.run), *commands.of_run(view.run, max(commands.MOST // len(views), 2)))
+            for view in views
+        ],
         notes=[(view.name, note) for view in views for note in view.run.notes],
         box=figures,
         backgrounds=colours.BACKGROUNDS,
-        palettes={scheme: colours.palette(max([len(views) - 1, *used]) + 1, scheme) for scheme in colours.SPANS},
-        shares={scheme: colours.palette(len(curves.WHERE), scheme) for scheme in colours.SPANS},
-        gradient=colours.gradient(),
+        palettes=colours.CURVES,
+        gradients={"depths": colours.gradient(picture.DEPTHS), "errors": colours.gradient(picture.ERRORS)},
         data=data.of_runs(views),
         made=moment(time.time()),
     )
@@ -89,6 +93,11 @@ def test_shards(run: Run) -> list[Path]:
     if not found:
         raise Failure(f"{run.path}: no shard of test photos in {some(folders, 3)}")
     return found
+
+
+def marked(text: str) -> markupsafe.Markup:
+    """Return a text as HTML, with what stands between backticks as code."""
+    return markupsafe.Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(markupsafe.escape(text))))
 
 
 def has_photos(path: Path) -> bool:

@@ -1,11 +1,18 @@
 """The test photos that a page shows."""
 
+import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from PIL import Image
+
+from depthfield import picture
 from depthfield.report.view import Shown, View
 
 EACH = 3  # number of best, of median and of worst photos
+QUALITY = 80
+LEVELS, NONE = 250, 255  # grey of an error as large as the depth, or larger, and of a pixel that was not measured
 
 
 class Tile(NamedTuple):
@@ -14,15 +21,24 @@ class Tile(NamedTuple):
     alt: str
 
 
+class Scale(NamedTuple):
+    """What the colours of some pictures mean."""
+
+    of: str
+    low: str
+    high: str
+    colours: str  # "depths" or "errors"
+
+
 class Row(NamedTuple):
-    """One photo with its pictures; the colours of truth and prediction go from `low` to `high` metres."""
+    """One photo with its pictures: its own, and a column for each run."""
 
     name: str
-    low: float
-    high: float
+    scales: list[Scale]
     width: int
     height: int
-    tiles: list[Tile]
+    own: list[Tile]
+    columns: list[list[Tile]]
 
 
 def of_runs(views: Sequence[View]) -> dict[str, list[Row]]:
@@ -50,14 +66,50 @@ def choose(rels: Sequence[float], each: int) -> dict[str, list[int]]:
 def row(shown: Sequence[Shown], views: Sequence[View]) -> Row:
     """Collect the pictures of a photo: predictions and errors of all runs; of a single run its uncertainty, too."""
     first, several = shown[0], len(views) > 1
-    name = first.name
-    tiles = [Tile(first.photo, "photo", f"Photo {name}"), Tile(first.truth, "truth", f"Measured depth of {name}")]
+    off, columns = max(photo.off for photo in shown), []
+    scales = [
+        Scale("truth and prediction", f"{first.low:.2f} m", f"{first.high:.2f} m", "depths"),
+        Scale("error", "0", percent(off), "errors"),
+    ]
     for photo, view in zip(shown, views, strict=True):
-        whose = f"{view.name}: " if several else ""
-        by = f"of {name} by {view.name}, rel {photo.rel:.3f}"
-        tiles.append(Tile(photo.prediction, f"{whose}prediction, rel {photo.rel:.3f}", f"Predicted depth {by}"))
-        tiles.append(Tile(photo.error, f"{whose}error", f"Error {by}"))
-        if not several:
-            mark = "" if view.tested.calibrated else ", not calibrated"
-            tiles.append(Tile(photo.uncertainty, f"uncertainty{mark}", f"Uncertainty {by}"))
-    return Row(name, first.low, first.high, first.width, first.height, tiles)
+        rel, by = f"rel {photo.rel:.3f}", f"of {photo.name} by {view.name}, rel {photo.rel:.3f}"
+        columns.append([
+            Tile(photo.prediction, f"{view.name}, {rel}" if several else f"prediction, {rel}", f"Predicted depth {by}"),
+            Tile(coloured(photo.error, off), "error", f"Error {by}"),
+        ])  # fmt: skip
+    if not several:
+        mark = "" if views[0].tested.calibrated else ", not calibrated"
+        columns[0].append(Tile(first.uncertainty, f"uncertainty{mark}", f"Uncertainty {by}"))
+        scales.append(Scale("uncertainty", percent(first.sure), percent(first.unsure), "errors"))
+    name = first.name
+    own = [Tile(first.photo, "photo", f"Photo {name}"), Tile(first.truth, "truth", f"Measured depth of {name}")]
+    return Row(name, scales, first.width, first.height, own, columns)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def grey(errors: np.ndarray) -> bytes:
+    """Return a map of errors, float H×W shares of the depth, as a PNG in LEVELS steps of grey."""
+    levels = np.clip(np.nan_to_num(errors) * LEVELS, 0, LEVELS).round().astype(np.uint8)
+    levels[np.isnan(errors)] = NONE
+    return saved(levels, "PNG")
+
+
+def coloured(errors: bytes, off: float) -> bytes:
+    """Return the JPEG of a map that `grey` made, in colours from 0 to `off`, a share of the depth."""
+    levels = np.asarray(Image.open(io.BytesIO(errors)))
+    shares = np.where(levels == NONE, np.nan, levels / LEVELS)
+    return jpeg(picture.coloured(shares, 0, off, picture.ERRORS))
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    """Return a picture, uint8 H×W×3, as a JPEG."""
+    return saved(pixels, "JPEG", quality=QUALITY, optimize=True)
+
+
+def saved(pixels: np.ndarray, form: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form, **options)
+    return file.getvalue()

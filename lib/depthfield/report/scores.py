@@ -13,7 +13,7 @@ from depthfield.report.figures import Plot, Series
 from depthfield.report.view import View
 
 METRICS = [column for column in tables.COLUMNS if column.key in tables.METRICS]
-HEADS = [Head(f"{column.title} {'↑' if column.signed > 0 else '↓'}", True, hint(column.signed)) for column in METRICS]
+HEADS = [Head(f"{column.key} {'↑' if column.signed > 0 else '↓'}", True, hint(column.signed)) for column in METRICS]
 AVERAGES = (tables.POOLED, "mean of images")
 
 
@@ -133,7 +133,7 @@ def uncertainty(views: Sequence[View]) -> Table | None:
     for view in views:
         field = view.run.scores.get("field", {})
         line = view.run.best or (view.run.validation[-1] if view.run.validation else {})
-        calibrated = text({True: "yes", False: "no"}.get(field.get("calibrated")))
+        calibrated = text({True: "on held-out photos", False: "no"}.get(field.get("calibrated")))
         shares = [percent(number(field, f"within {deviations} σ")) for deviations in (1, 2)]
         if line or any(cell.key is not None for cell in shares):
             set_to = [figure(number(line, name)) for name in ("tau", "scale")]

@@ -6,20 +6,23 @@ from depthfield.history import Run
 
 
 class Shown(NamedTuple):
-    """One test photo as a run predicts it; the pictures are JPEG."""
+    """One test photo as a run predicts it; the pictures are JPEG but for `error`."""
 
     digest: str  # of its record
     name: str
     rel: float
     low: float  # metres, ends of the colours of truth and prediction
     high: float
+    off: float  # end of the colours of errors, as a share of the depth, which begin with 0
+    sure: float  # ends of the colours of uncertainties, as shares of the depth
+    unsure: float
     width: int  # pixels of the pictures
     height: int
     photo: bytes
     truth: bytes
     prediction: bytes
-    error: bytes  # |prediction - truth| / truth, from 0 to a half
-    uncertainty: bytes  # standard deviation / prediction, the same
+    error: bytes  # |prediction - truth| / truth as a grey PNG, see photos.grey: runs beside it decide on the colours
+    uncertainty: bytes  # standard deviation / prediction
 
 
 class Tested(NamedTuple):

@@ -72,7 +72,7 @@ class Validation:
                 meter.advance(len(batch["measured"]))
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """Return photo | truth | prediction | uncertainty of some photos, uint8 [H, 4W + gaps, 3], by name."""
+        """Return photo | truth | prediction | uncertainty of some photos, uint8 [H, 4W + gaps and bars, 3], by name."""
         panels = {}
         for name, photos in self.pictured:
             (batch,) = photos
