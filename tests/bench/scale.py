@@ -533,7 +533,8 @@ def main(names: Sequence[str]) -> int:
             more[name] = found | {"seconds": round(time.monotonic() - begun)}
             (kept / f"{name}.json").write_text(json.dumps(more[name], indent=1) + "\n")
             print(f"({name} took {time.monotonic() - begun:.0f} s)", file=sys.stderr, flush=True)
-    (kept / "scale.svg").write_text(draw(more))
+    shown = {name: json.loads(path.read_text()) for name in PARTS if (path := kept / f"{name}.json").exists()}
+    (kept / "scale.svg").write_text(draw(shown))
     return report.tell("scale", rows, more)
 
 
