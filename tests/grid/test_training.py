@@ -42,10 +42,11 @@ def test_trains_stops_and_continues_to_the_end(run, grid, data, way):
     one.leaves_nothing()
 
 
-@pytest.mark.parametrize("way", ["parallel environment", pytest.param("array jobs", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_without_parameter_servers_workers_of_several_hosts_train_in_step(run, way):
     """One that is killed ends the attempt: nobody goes on without it."""
-    one = run().start(PS_NODES=0, WORKERS=3, **WAYS[way])
+    one = run().start(PS_NODES=0, WORKERS=3, **way)
     one.trains()
     saved = one.saves()
     nodes = [(node["role"], node["index"]) for node in one.status()["nodes"]]

@@ -396,7 +396,7 @@ def test_scores_of_a_run_stand_beside_the_mean_depths(prepared, trained, tmp_pat
     assert set(scores) == {"field", "mean depth"} and scores["field"]["images"] == 4
     assert scores["field"]["pixels"] == 4 * 72 * 96 and set(scores["field"]) >= {"pooled over pixels", "mean of images"}
     *pictures, calibration = sorted((tmp_path / "p").iterdir())
-    assert calibration.name == "calibration.png" and Image.open(calibration).size == (400, 400)
+    assert calibration.name == "calibration.png" and Image.open(calibration).size == (640, 640)
     assert len(pictures) == 2 and Image.open(pictures[0]).size == (4 * 96 + 8 + 99, 72)
     table = run("score-depth", "--run", trained, stdin="\n".join(map(str, shards(prepared, "test"))), cwd=tmp_path)
     assert (

@@ -534,7 +534,7 @@ def test_cluster_sh_starts_its_nodes_restarts_a_crashed_worker_and_ends_all_on_s
     script.terminate()
     assert script.wait(PATIENCE) == 99
     assert not session(script)
-    left = ["claim", "cluster.json", "from", "job", "origin", "plan.tsv", "state", "state.json"]
+    left = ["claim", "cluster.json", "command.json", "from", "job", "origin", "plan.tsv", "state", "state.json"]
     assert sorted(path.name for path in folder.iterdir()) == left and "attempt 3" in log.read_text()
     assert (folder / "state").read_text().startswith("ended: stopped as asked at step 0, ")
 

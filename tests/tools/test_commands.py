@@ -210,6 +210,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.long
 def test_a_second_train_depth_waits_for_nobody_and_a_suspended_one_that_lost_the_run_writes_nothing(
     prepared, tmp_path, terminal
 ):

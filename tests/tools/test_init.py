@@ -85,6 +85,7 @@ def test_a_run_begins_with_another_and_then_continues_with_its_own(prepared, tra
     assert again.returncode == 0 and "taken" not in again.stderr and "continuing from" in again.stderr
 
 
+@pytest.mark.long
 def test_a_training_begins_with_an_exported_model(prepared, trained, tmp_path):
     done = run("export-model", "--run", trained, "--format", "keras", "--out", "field.keras", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
