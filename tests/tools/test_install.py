@@ -189,7 +189,7 @@ def test_the_wheel_trains_on_a_cluster_of_this_machine(installed, prepared, tmp_
     done = shell(f"run-cluster cluster.sh {words}", tmp_path, installed, **settings)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("runs/run/checkpoints/*.npz"))
-    assert f"to watch it: {installed}/cluster-status --run {tmp_path}/runs/run; " in done.stderr
+    assert f"to watch it: {installed}/cluster-status --run runs/run; " in done.stderr
 
 
 def test_install_user_of_the_wheel_links_to_its_launchers(installed, tmp_path):

@@ -152,6 +152,21 @@ def test_a_stop_deletes_every_job_of_a_run(site):
     assert deleted == ["qdel 42 43", "qdel 41"] and (site.run / "job").read_text() == "41\n"
 
 
+@pytest.mark.parametrize(("state", "said"), [("dr", None), ("r", "job 41 is still in the grid; see qstat")])
+def test_a_job_on_a_host_that_died_is_deleted_though_it_is_still_listed(site, capsys, state, said):
+    folder = attempts.begin(site.run, "41", "41")
+    attempts.write_state(folder, attempts.end_in_words(site.run, stopped=True))
+    attempts.tell_job(site.run, "41")
+    site.lists(("41", "train-first", state, "all.q@a"))
+    site.clients("qdel", "true")
+    if said:
+        with pytest.raises(Failure, match=said):
+            stopping.stop(site.run, 1)
+    else:
+        assert "stopped as asked" in stopping.stop(site.run, 1)
+        assert "job 41 is deleted, and leaves the grid when its host answers again" in capsys.readouterr().err
+
+
 def test_a_stop_says_what_is_left_to_do(site):
     folder = attempts.begin(site.run, "41", "41")
     attempts.write_state(folder, attempts.end_in_words(site.run, stopped=False))

@@ -38,7 +38,11 @@ def stop(run: Path, seconds: float) -> str:
         _delete(begun)
     if jobs:
         left = [] if _wait(lambda: not _there(jobs), LEAVE_SECONDS, leaving) else _there(jobs)
-        stuck = f"{run}: job {', '.join(left)} is still in the grid; see qstat" if left else None
+        deleted = {task.id for task in gridengine.tasks() if "d" in task.state} if left else set()
+        if lost := [job for job in left if job in deleted]:
+            inform(f"job {', '.join(lost)} is deleted, and leaves the grid when its host answers again")
+        if left := [job for job in left if job not in deleted]:
+            stuck = f"{run}: job {', '.join(left)} is still in the grid; see qstat"
     if stuck:
         raise Failure(stuck)
     state = attempts.in_words(folder) or "ended before its first attempt"
