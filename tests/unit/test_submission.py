@@ -167,6 +167,13 @@ def test_a_job_on_a_host_that_died_is_deleted_though_it_is_still_listed(site, ca
         assert "job 41 is deleted, and leaves the grid when its host answers again" in capsys.readouterr().err
 
 
+def test_an_attempt_that_does_not_end_is_stopped_when_its_job_is_gone(site):
+    attempts.begin(site.run, "41", "41")
+    attempts.tell_job(site.run, "41")
+    site.lists(("41", "train-first", "r", "all.q@a"))
+    assert stopping.stop(site.run, 0).endswith("the same command continues it")
+
+
 def test_a_stop_says_what_is_left_to_do(site):
     folder = attempts.begin(site.run, "41", "41")
     attempts.write_state(folder, attempts.end_in_words(site.run, stopped=False))

@@ -37,6 +37,7 @@ def stop(run: Path, seconds: float) -> str:
     if begun and not _wait(lambda: not _there(begun), LEAVE_SECONDS / 2, leaving):
         _delete(begun)
     if jobs:
+        stuck = None  # an attempt ends with its job
         left = [] if _wait(lambda: not _there(jobs), LEAVE_SECONDS, leaving) else _there(jobs)
         deleted = {task.id for task in gridengine.tasks() if "d" in task.state} if left else set()
         if lost := [job for job in left if job in deleted]:
