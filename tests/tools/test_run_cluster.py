@@ -234,3 +234,15 @@ def test_a_job_stops_before_its_time_limit(cluster):
     status, told = one.ends("0 saves")
     assert status == 0 and "for at most 270 s" in told
     assert 200 < int((one.folder / "timeout").read_text()) <= 270
+
+
+@pytest.mark.parametrize("way", ["pe", "array"])
+def test_the_signal_of_a_time_limit_is_no_request_to_end(cluster, way):
+    """At h_rt, here of 6 s, `notify` sends SIGUSR2, as for qdel. By 99 the job would not run again then."""
+    one = cluster(way)
+    short = (RECORDED / "job-parallel.xml").read_text().replace(">300<", ">6<")
+    (one.folder / "job.xml").write_text(short)
+    one.clients("qstat", f"cat {one.folder}/job.xml")
+    (one.folder / "also").write_text("( sleep 6; kill -USR2 $PPID ) &\n")
+    status, told = one.ends("wait saves")
+    assert status == 75 and "for at most 1 s" in told and told.splitlines()[-1].endswith("job 77 continues"), told

@@ -31,9 +31,11 @@ class Supervisor:
         self.run = settings.run
         self.way = ways.here(settings, environment)
         self.origin = attempts.origin(self.run, self.way.job)
+        self.limits = self._limits() if self.way.name != endings.MACHINE else []
         self.leave = self._time_to_leave()
         self.signals = Signals(*STOPPING, signal.SIGUSR1)
         self.asked: int | None = None  # the signal that asked to end
+        self.late = False  # whether Grid Engine has begun to end the job at its time limit
         self.first = True  # whether the next attempt is the first of this process
 
     def go(self) -> int:
@@ -71,9 +73,7 @@ class Supervisor:
     def _time_to_leave(self) -> float | None:
         """Return when to save and stop, in seconds after our start, before a limit ends the job; None for never."""
         limits = [float(self.settings.timeout)] if self.settings.timeout else []
-        if self.way.name != endings.MACHINE:
-            limits += [leave_before(limit) for limit in self._limits()]
-        return min(limits, default=None)
+        return min(limits + [leave_before(limit) for limit in self.limits], default=None)
 
     def _limits(self) -> list[int]:
         """Return the time limits of this job and of its queues, in seconds."""
@@ -101,8 +101,7 @@ class Supervisor:
         os.close(held)
         while not chain.wait(LOOK_SECONDS, self.signals):
             for number in self.signals.take():
-                if number in STOPPING:
-                    self.asked = number
+                self._note(number)
                 chain.send(signal.SIGUSR1 if number == signal.SIGUSR1 else signal.SIGTERM)
         self.ended = f"ended with status {chain.status} after {time.monotonic() - self.begun:.0f} s"
         return chain.status
@@ -116,8 +115,21 @@ class Supervisor:
     def _asked(self) -> bool:
         """Whether a signal asked to end."""
         for number in self.signals.take():
-            self.asked = number if number in STOPPING else self.asked
+            self._note(number)
         return self.asked is not None
+
+    def _note(self, number: int) -> None:
+        """Note a signal that asks to end.
+
+        At a time limit, `notify` sends what it sends for qdel, some time before the kill: a job that is still saving
+        then was not asked to end. Our start is a little later than that of the job.
+        """
+        limit = min(self.limits, default=None)
+        due = limit is not None and time.monotonic() - self.begun > (leave_before(limit) + limit) / 2
+        if due and number == signal.SIGUSR2:
+            self.late = True
+        elif number in STOPPING:
+            self.asked = number
 
     def _what_happened(self, folder: Path, status: int) -> End:
         """Return how the attempt ended. If the qmaster is out of reach too, the lost host may be this one."""
@@ -167,11 +179,18 @@ class Supervisor:
                 return endings.GOES_ON
             case Then.LATER:
                 say(found.value)
-                return self.way.go_on()
+                return self._go_on()
             case Then.WITHOUT:
-                return None if self.way.lose(self._lost(folder)) else self.way.go_on()
+                return None if self.way.lose(self._lost(folder)) else self._go_on()
         say(found.value)
         return None
+
+    def _go_on(self) -> int:
+        """Let the run continue after this process; returns its exit status.
+
+        Grid Engine does not run a job again that it has begun to end, whatever its status is.
+        """
+        return ways.go_on_in_a_copy(self.run, self.way.job) if self.late else self.way.go_on()
 
     def _state(self, found: End, follows: Then, status: int) -> str:
         """Return the state of an attempt that has ended, for people."""

@@ -165,13 +165,7 @@ class ParallelEnvironment:
 
     def go_on(self) -> int:
         """Replace the job by a copy: run again after status 99, a parallel job would wait forever for other hosts."""
-        try:
-            copy = copied(self.settings.run, self.job)
-        except Failure as failure:
-            say(f"{failure}; everything is saved: run the same command to continue")
-            return endings.HELD
-        inform(f"job {copy} continues")
-        return endings.GOES_ON
+        return go_on_in_a_copy(self.settings.run, self.job)
 
 
 class ArrayJobs:
@@ -276,6 +270,17 @@ def gpus(node: Node, nodes: Sequence[Node]) -> str:
     if node.role not in computing or any(other.gpus for other in beside):
         return ",".join(node.gpus) or "-"
     return f"{beside.index(node)}/{len(beside)}"
+
+
+def go_on_in_a_copy(run: Path, job: str) -> int:
+    """Replace a job by a copy of itself; returns its exit status."""
+    try:
+        copy = copied(run, job)
+    except Failure as failure:
+        say(f"{failure}; everything is saved: run the same command to continue")
+        return endings.HELD
+    inform(f"job {copy} continues")
+    return endings.GOES_ON
 
 
 def copied(run: Path, job: str) -> str:
