@@ -31,23 +31,23 @@ from depthfield.training.pace import Pace
 BIG = "network.widths=[24,48,64,96,840]"  # of demo: 13.9 M parameters, 55.7 MB
 PARAMETERS = 13_929_804
 LINKS = {"1 Gbit/s": cost.Network(125e6, 2e-4), "100 Mbit/s": cost.Network(12.5e6, 2e-4)}
-WARM = 10  # seconds of training that do not count,
+WARM = 8  # seconds of training that do not count,
 WARM_ROUNDS = 3  # and rounds of each worker: two that nothing is known of, and one
-SECONDS = 20  # that do
+SECONDS = 15  # that do
 LINES = 4  # of training, at least
 NO_END = "steps=1000000"
-ROUNDS = 8  # that bytes are counted over
+ROUNDS = 4  # that bytes are counted over
 QUIET = 10**6  # bytes a second
 LOCAL_STEPS = 32  # between two averages of PyTorch's local SGD
 WORKERS, SEEDS = (1, 2, 4, 8), (0, 1, 2)
-STEPS = 1800  # of demo, where scores are compared
+STEPS = 1200  # of demo, where scores are compared
 TURN_STEPS = 12  # of a round of each worker there, at most: what rounds adapt to on loopback
 CORES = "0", "1"  # two trainings at a time where nothing is timed
 ROOMS = {"rooms": "240x320", "small-rooms": "120x160"}
-WHOLE = 3600  # of demo, as it is trained
-REL = 0.25
+HALF = 1800  # steps of demo, half of what it is trained
+REL = 0.27
 NEAR = 3  # validations whose mean counts
-MANY_ROUNDS = 24  # of 16 workers
+MANY_ROUNDS = 15  # of 16 workers
 DEMO_PARAMETERS = 812_628
 OURS, THEIRS = "#31688e", "#bbbbbb"
 PEERS = PROJECT / "build/peers"
@@ -100,10 +100,10 @@ class Bench:
     def shards(self, name: str = "rooms") -> list[Path]:
         return sorted((self.data / name / "records").glob("train-*"))
 
-    def alone(self, place: Place, changes: Sequence[str] = (), recipe: str = "demo") -> "Rate":
+    def alone(self, place: Place, changes: Sequence[str] = ()) -> "Rate":
         """One process."""
         run = self.new_run()
-        train = self.train(place, run, changes, (), recipe=recipe)
+        train = self.train(place, run, changes, ())
         with ended([train]):
             return self.measured(run, train, SECONDS)
 
@@ -246,12 +246,13 @@ FAR, OTHER_FAR, SERVER = Place("node1", "0"), Place("node2", "1"), Place("node3"
 
 
 def loopback(bench: Bench) -> tuple[list[Row], dict]:
-    """One and two workers on this machine, against one process on one core."""
-    alone = bench.alone(CORE)
+    """One and two workers on this machine, against one process on one core, which is measured before and after."""
+    before = bench.alone(CORE)
     with bench.cluster([CORE], [OTHER]) as started:
         one = bench.measured(*started, SECONDS)
     with bench.cluster([CORE, OTHER], [BOTH]) as started:
         two = bench.measured(*started, SECONDS)
+    alone = mean(before, bench.alone(CORE))
     rows = [
         ratio("1 worker + 1 ps, loopback, to the process alone, a core each", one, alone, 0.93),
         ratio("2 workers, a core each, + 1 ps, loopback, to one process on one core, demo", two, alone, 1.80),
@@ -260,48 +261,62 @@ def loopback(bench: Bench) -> tuple[list[Row], dict]:
 
 
 def links(bench: Bench) -> tuple[list[Row], dict]:
-    """The same with 55.7 MB of parameters and every host behind a slow link; PyTorch's ways on the same hosts."""
-    rows, found = [], {}
+    """The same with 55.7 MB of parameters and every host behind a slow link; PyTorch's ways on the same hosts.
+
+    This machine is not equally fast at all times: one process is measured first and last, PyTorch's in the middle.
+    """
+    found, bytes_rows = {}, []
+    fast, slow = LINKS
+    before = bench.alone(CORE, [BIG])
+    bench.shape(LINKS[fast])
+    for way, changes in {"adaptive": [BIG, "summary_seconds=0"], "H = 1": [BIG, "round_steps=1"]}.items():
+        with bench.cluster([FAR, OTHER_FAR], [SERVER], changes) as started:  # a line for each adaptive round
+            found[f"{fast}, {way}"] = bench.measured(*started, SECONDS)._asdict()
+            if way == "adaptive":
+                bytes_rows = bytes_a_round(bench, started[0])
     old = bench.folder / "old"
     subprocess.run(["git", "worktree", "add", "--detach", old, OLD], cwd=PROJECT, check=True, capture_output=True)
     try:
         (old / ".venv").symlink_to(PROJECT / ".venv")
-        for name, link in LINKS.items():
-            alone = bench.alone(CORE, [BIG])  # each time: this machine is not as fast from one minute to the next
-            found[f"{name}, alone"] = alone._asdict()
-            bench.shape(link)
-            ways = {"adaptive": ([BIG, "summary_seconds=0"], PROJECT, SECONDS)}  # a line for each round
-            if name == "1 Gbit/s":  # on slower links these take minutes a line
-                ways |= {"H = 1": ([BIG, "round_steps=1"], PROJECT, SECONDS / 2),
-                         "rounds as before, H = 8": ([BIG], old, SECONDS / 2)}  # fmt: skip
-            for way, (changes, home, seconds) in ways.items():
-                with bench.cluster([FAR, OTHER_FAR], [SERVER], changes, home) as started:
-                    rate = bench.measured(*started, seconds)
-                    if way == "adaptive" and name == "1 Gbit/s":
-                        rows += bytes_a_round(bench, started[0])
-                found[f"{name}, {way}"] = rate._asdict()
-                bar = {"1 Gbit/s": 1.7, "100 Mbit/s": 1.3}[name] if way == "adaptive" else None
-                rows.append(ratio(f"2 workers + 1 ps, {name}, 55.7 MB, {way}, to one process", rate, alone, bar))
-            for way, steps in {"adaptive": 0, "H = 1": 1}.items():
-                if way in ways:
-                    rows.append(as_predicted(f"{name}, {way}", found, alone, link, steps))
-            mine = found[f"{name}, adaptive"]["photos_per_second"] / alone.photos_per_second
-            peers = torch(bench, found, name)
-            for way, theirs in peers.items():
-                rows.append(Row(f"the same to PyTorch's {way}, each relative to its own process, {name}",
-                                mine / theirs, 1.0, least=True))  # fmt: skip
+        with bench.cluster([FAR, OTHER_FAR], [SERVER], [BIG], old) as started:
+            found[f"{fast}, rounds as before, H = 8"] = bench.measured(*started, SECONDS)._asdict()
     finally:
         subprocess.run(["git", "worktree", "remove", "--force", old], cwd=PROJECT, check=True, capture_output=True)
-    return rows, found
+    theirs = {fast: torch(bench)}
+    single = torch_rate(bench, [CORE], "single")
+    bench.shape(LINKS[slow])
+    theirs[slow] = torch(bench)
+    with bench.cluster([FAR, OTHER_FAR], [SERVER], [BIG, "summary_seconds=0"]) as started:
+        found[f"{slow}, adaptive"] = bench.measured(*started, SECONDS)._asdict()
+    alone = mean(before, bench.alone(CORE, [BIG]))
+
+    rows = []
+    for name, rate in list(found.items()):
+        bar = {f"{fast}, adaptive": 1.7, f"{slow}, adaptive": 1.3}.get(name)
+        rows.append(ratio(f"2 workers + 1 ps, {name}, 55.7 MB, to one process", Rate(**rate), alone, bar))
+    for name, steps in {f"{fast}, adaptive": 0, f"{fast}, H = 1": 1, f"{slow}, adaptive": 0}.items():
+        rows.append(as_predicted(name, found, alone, steps))
+    for link, ways in theirs.items():
+        mine = found[f"{link}, adaptive"]["photos_per_second"] / alone.photos_per_second
+        for way, rate in ways.items():
+            found[f"torch, {way}, {link}"] = rate
+            told = f"the same to PyTorch's {way}, each relative to its own process, {link}"
+            rows.append(Row(told, mine / (rate / single), 1.0, least=True))
+    return rows + bytes_rows, found | {"alone": alone._asdict(), "torch, alone": single}
+
+
+def mean(*rates: Rate) -> Rate:
+    return Rate(*(statistics.mean(values) for values in zip(*rates, strict=True)))
 
 
 def ratio(row: str, rate: Rate, base: Rate, bar: float | None) -> Row:
     return Row(row, rate.photos_per_second / base.photos_per_second, bar, least=True)
 
 
-def as_predicted(name: str, found: dict, alone: Rate, link: cost.Network, round_steps: int) -> Row:
+def as_predicted(name: str, found: dict, alone: Rate, round_steps: int) -> Row:
     """How far the rate is off what plan-cluster predicts for that link from the step of one process."""
     asked = cost.Training(PARAMETERS, 2 / alone.photos_per_second, 2, round_steps=round_steps)
+    link = LINKS[name.partition(",")[0]]
     predicted = cost.predict(asked, cost.apart(1, 2), link).photos_per_second
     found[f"{name}, predicted"] = predicted
     off = abs(found[name]["photos_per_second"] / predicted - 1)
@@ -345,32 +360,27 @@ def rounds_of(lines: list[dict]) -> list[float]:
     return [line.get("rounds", 1) for line in lines]
 
 
-def torch(bench: Bench, found: dict, link: str) -> dict[str, float]:
-    """PyTorch's ways with two processes on the hosts of the workers, each relative to its own process alone."""
-    patches = bench.data / "rooms/patches"
-
-    def train(places: Sequence[Place], way: str, *more: object) -> float:
-        options = ["--patches", patches, "--widths", "24,48,64,96,840", "--batch", 2]
-        options += ["--warmup", WARM // 2, "--seconds", SECONDS]
-        processes = []
-        for rank, place in enumerate(places):
-            ranks = ["--rank", rank, "--world", 2, "--master", "node1:29500"] if len(places) > 1 else []
-            script = [PEERS / "bin/python", PROJECT / "tests/bench/peers/train.py", "--way", way]
-            log = bench.folder / f"peer-{rank}.log"
-            processes.append(bench.start(place, *script, *options, *ranks, *more, log=log, stdout=subprocess.PIPE))
-        with ended(processes):
-            told, _ = processes[0].communicate(timeout=900)
-        return json.loads(told.splitlines()[-1])["photos_per_second"]
-
-    alone = found[f"torch, alone, {link}"] = train([CORE], "single")
+def torch(bench: Bench) -> dict[str, float]:
+    """Photos a second of PyTorch's ways with two processes on the hosts of the workers."""
     every = ("--every", LOCAL_STEPS)
     ways = {"DistributedDataParallel": ("ddp",), f"local SGD, H = {LOCAL_STEPS}": ("local-sgd", *every)}
     ways[f"DiLoCo, H = {LOCAL_STEPS}"] = ("diloco", *every)
-    relative = {}
-    for name, (way, *more) in ways.items():
-        found[f"torch, {name}, {link}"] = train([FAR, OTHER_FAR], way, *more)
-        relative[name] = found[f"torch, {name}, {link}"] / alone
-    return relative
+    return {name: torch_rate(bench, [FAR, OTHER_FAR], *way) for name, way in ways.items()}
+
+
+def torch_rate(bench: Bench, places: Sequence[Place], way: str, *more: object) -> float:
+    """Photos a second of PyTorch at these places."""
+    options = ["--patches", bench.data / "rooms/patches", "--widths", "24,48,64,96,840", "--batch", 2]
+    options += ["--warmup", WARM, "--seconds", SECONDS]
+    processes = []
+    for rank, place in enumerate(places):
+        ranks = ["--rank", rank, "--world", 2, "--master", "node1:29500"] if len(places) > 1 else []
+        script = [PEERS / "bin/python", PROJECT / "tests/bench/peers/train.py", "--way", way]
+        log = bench.folder / f"peer-{rank}.log"
+        processes.append(bench.start(place, *script, *options, *ranks, *more, log=log, stdout=subprocess.PIPE))
+    with ended(processes):
+        told, _ = processes[0].communicate(timeout=900)
+    return json.loads(told.splitlines()[-1])["photos_per_second"]
 
 
 def scores(bench: Bench) -> tuple[list[Row], dict]:
@@ -407,7 +417,7 @@ def to_a_score(bench: Bench) -> tuple[list[Row], dict]:
 
     At high learning rates it goes up and down by a tenth from one validation to the next, so the mean of NEAR counts.
     """
-    changes = [f"steps={WHOLE}", "validation_steps=200"]
+    changes = [f"steps={HALF}", "validation_steps=200"]
     found = {}
 
     def ends(name: str, run: Path, process: subprocess.Popen) -> None:
@@ -431,7 +441,7 @@ def to_a_score(bench: Bench) -> tuple[list[Row], dict]:
     rows = [
         Row(f"seconds until held-out rel is {REL} on rooms, 2 workers to 1 process, a core each",
             two["until"] / one["until"], 0.62),
-        Row(f"seconds of the whole training, {WHOLE} steps, the same", two["whole"] / one["whole"], None),
+        Row(f"seconds of the whole training, {HALF} steps, the same", two["whole"] / one["whole"], None),
         Row("held-out rel at its end, the same", two["last rel"] / one["last rel"], None),
     ]  # fmt: skip
     return rows, found
@@ -440,18 +450,14 @@ def to_a_score(bench: Bench) -> tuple[list[Row], dict]:
 def reduce(bench: Bench) -> tuple[list[Row], dict]:
     """`small` with two workers by parameter servers and by all-reduce, on this machine and over 1 Gbit/s."""
     rows, found = [], {}
-    alone = bench.alone(CORE, recipe="small")
-    found["alone"] = alone._asdict()
     bench.shape(LINKS["1 Gbit/s"])
     for where, places in {"loopback": (CORE, OTHER, BOTH), "1 Gbit/s": (FAR, OTHER_FAR, SERVER)}.items():
         with bench.cluster(places[:2], places[2:], recipe="small") as started:
-            found[f"{where}, 1 ps"] = bench.measured(*started, SECONDS)._asdict()
+            servers = bench.measured(*started, SECONDS)
         with bench.replicas(places[:2], recipe="small") as started:
-            found[f"{where}, all-reduce"] = bench.measured(*started, SECONDS)._asdict()
-        for way in ("1 ps", "all-reduce"):
-            rate = found[f"{where}, {way}"]["photos_per_second"]
-            row = f"small, 2 workers, {where}, {way}, to one process"
-            rows.append(Row(row, rate / alone.photos_per_second, None, least=True))
+            without = bench.measured(*started, SECONDS)
+        found |= {f"{where}, 1 ps": servers._asdict(), f"{where}, all-reduce": without._asdict()}
+        rows.append(ratio(f"small, 2 workers, {where}: all-reduce to 1 ps", without, servers, None))
     return rows, found
 
 
@@ -473,14 +479,22 @@ def many(bench: Bench) -> tuple[list[Row], dict]:
     lines = lines[len(lines) // 3 :]
     rounds = sum(rounds_of(lines[1:])) / workers
     measured = (lines[-1]["time"] - lines[0]["time"]) / rounds
-    # Workers share two cores: a step is what it took them there, 8 times and more what it takes alone.
+    # Sixteen workers share two cores: a step takes longer there, and so does all that takes CPU time.
     step = measured * statistics.median(line["computing"] for line in lines) / steps
+    longer = step * alone.photos_per_second / 2
     asked = cost.Training(DEMO_PARAMETERS, step, 2, round_steps=steps)
-    predicted = cost.predict(asked, [cost.Host(workers, servers)], cost.Network(1e12)).seconds
+    network = cost.Network(1e12, costs=cost.Costs(*(longer * each for each in cost.Costs())))
+    predicted = cost.predict(asked, [cost.Host(workers, servers)], network).seconds
     row = Row("16 workers + 4 ps on this machine: seconds a round, off what plan-cluster predicts, share of it",
               abs(measured / predicted - 1), 0.2)  # fmt: skip
-    more = {"step": step, "step of a process alone": 2 / alone.photos_per_second}
-    return [row], more | {"seconds a round": measured, "predicted": predicted, "ended": text.splitlines()[-1]}
+    told = {
+        "step": step,
+        "longer": longer,
+        "seconds a round": measured,
+        "predicted": predicted,
+        "ended": text.splitlines()[-1],
+    }
+    return [row], told
 
 
 PARTS = {
@@ -494,19 +508,14 @@ def draw(found: dict) -> str:
     if "loopback" in found:
         two, alone = (found["loopback"][name]["photos_per_second"] for name in ("two workers", "alone"))
         bars.append(("loopback, 3.3 MB, depthfield", two / alone, OURS))
-    for link in LINKS if "links" in found else ():
-        measured = {name.removeprefix(f"{link}, "): value for name, value in found["links"].items()
-                    if name.startswith(link) and isinstance(value, dict)}  # fmt: skip
-        base = measured.pop("alone")["photos_per_second"]
-        bars += [(f"{link}, 55.7 MB, depthfield {way}", rate["photos_per_second"] / base, OURS)
-                 for way, rate in measured.items()]  # fmt: skip
-        theirs = {
-            name.removeprefix("torch, ").removesuffix(f", {link}"): value
-            for name, value in found["links"].items()
-            if name.startswith("torch, ") and name.endswith(link)
-        }
-        base = theirs.pop("alone")
-        bars += [(f"{link}, 55.7 MB, PyTorch {way}", rate / base, THEIRS) for way, rate in theirs.items()]
+    rates = found.get("links", {})
+    for name, rate in rates.items():
+        if isinstance(rate, dict) and name != "alone":
+            times = rate["photos_per_second"] / rates["alone"]["photos_per_second"]
+            bars.append((f"{name.replace(', ', ', 55.7 MB, depthfield ', 1)}", times, OURS))
+        elif name.startswith("torch, ") and name != "torch, alone":
+            way, link = name.removeprefix("torch, ").rsplit(", ", 1)
+            bars.append((f"{link}, 55.7 MB, PyTorch {way}", rate / rates["torch, alone"], THEIRS))
     height = 30 + 22 * len(bars)
     drawn = [f'<rect width="760" height="{height + 20}" fill="white"/>']
     for times in (0, 1, 2):
