@@ -246,18 +246,21 @@ FAR, OTHER_FAR, SERVER = Place("node1", "0"), Place("node2", "1"), Place("node3"
 
 
 def loopback(bench: Bench) -> tuple[list[Row], dict]:
-    """One and two workers on this machine, against one process on one core, which is measured before and after."""
-    before = bench.alone(CORE)
+    """One and two workers on this machine, against one process on one core, measured before, between and after."""
+    alone = [bench.alone(CORE)]
     with bench.cluster([CORE], [OTHER]) as started:
         one = bench.measured(*started, SECONDS)
+    alone.append(bench.alone(CORE))
     with bench.cluster([CORE, OTHER], [BOTH]) as started:
         two = bench.measured(*started, SECONDS)
-    alone = mean(before, bench.alone(CORE))
+    alone.append(bench.alone(CORE))
+    before, after = mean(*alone[:2]), mean(*alone[1:])
     rows = [
-        ratio("1 worker + 1 ps, loopback, to the process alone, a core each", one, alone, 0.93),
-        ratio("2 workers, a core each, + 1 ps, loopback, to one process on one core, demo", two, alone, 1.80),
+        ratio("1 worker + 1 ps, loopback, to the process alone, a core each", one, before, 0.93),
+        ratio("2 workers, a core each, + 1 ps, loopback, to one process on one core, demo", two, after, 1.80),
     ]
-    return rows, {"alone": alone._asdict(), "one worker": one._asdict(), "two workers": two._asdict()}
+    found = {"alone before": before, "alone": after, "one worker": one, "two workers": two}
+    return rows, {name: rate._asdict() for name, rate in found.items()}
 
 
 def links(bench: Bench) -> tuple[list[Row], dict]:
