@@ -515,7 +515,7 @@ def draw(found: dict) -> str:
     for name, rate in rates.items():
         if isinstance(rate, dict) and name != "alone":
             times = rate["photos_per_second"] / rates["alone"]["photos_per_second"]
-            bars.append((f"{name.replace(', ', ', 55.7 MB, depthfield ', 1)}", times, OURS))
+            bars.append((name.replace(", ", ", 55.7 MB, depthfield ", 1), times, OURS))
         elif name.startswith("torch, ") and name != "torch, alone":
             way, link = name.removeprefix("torch, ").rsplit(", ", 1)
             bars.append((f"{link}, 55.7 MB, PyTorch {way}", rate / rates["torch, alone"], THEIRS))
